@@ -1,0 +1,76 @@
+"""What a user can mend, as typed errors. A message names the case, the file, what was found, what was expected and the remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class AutosegError(Exception):
+    """Base of every error that a user can mend; `exit_status` is what a command ends with."""
+
+    exit_status = 2
+
+
+class ImageError(AutosegError):
+    """An image or mask file is broken, unreadable or of a kind that is not supported."""
+
+
+class GeometryError(AutosegError):
+    """Images that must share a grid do not."""
+
+
+class DatasetError(AutosegError):
+    """The dataset folder, its dataset.json, cases.csv or its masks are not what they must be."""
+
+
+class FoldError(AutosegError):
+    """A fold scheme or a file of folds does not fit the dataset."""
+
+
+class PlanError(AutosegError):
+    """A plan is not valid, was written by a newer release, or was edited and would be overwritten."""
+
+
+class ModelError(AutosegError):
+    """A model folder is incomplete, damaged or not to be trusted."""
+
+
+class CheckpointError(AutosegError):
+    """No readable checkpoint is left where one is needed."""
+
+
+class TrainingError(AutosegError):
+    """Training cannot go on; the reason is the user's to mend."""
+
+
+class LockError(AutosegError):
+    """Another process is at work on the same fold or folder."""
+
+
+class ResourceError(AutosegError):
+    """Memory or disk does not suffice; found before or while working."""
+
+    exit_status = 1
+
+
+class WorkerError(AutosegError):
+    """A worker process died; the message tells case, signal and memory."""
+
+    exit_status = 1
+
+
+class CasesFailed(AutosegError):
+    """Some cases failed and the rest is done.
+
+    Args:
+        failures: one message a failed case.
+        done: how many cases were finished.
+    """
+
+    exit_status = 3
+
+    def __init__(self, failures: Sequence[str], done: int, what: str = "cases"):
+        self.failures = tuple(failures)
+        self.done = done
+        lines = "\n".join(f"  - {failure}" for failure in self.failures)
+        super().__init__(f"{len(self.failures)} {what} failed, {done} done:\n{lines}")
