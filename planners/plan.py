@@ -21,7 +21,7 @@ Range = tuple[float, float]
 Probability = Annotated[float, Field(ge=0, le=1)]
 
 
-class PlanInvalid(ValueError):
+class PlanInvalid(ValueError):  # noqa: N818
     """A plan document breaks the schema; the message names each field and what it must be."""
 
 
@@ -402,6 +402,11 @@ def migrate(document: dict[str, Any], source: str = "plan") -> dict[str, Any]:
     return {**document, "schema": f"{SCHEMA_NAME}/{SCHEMA_VERSION}"}
 
 
+def default_configuration(plan: Plan) -> str:
+    """3d_fullres where the plan has it, else its first configuration."""
+    return "3d_fullres" if "3d_fullres" in plan.configurations else next(iter(plan.configurations))
+
+
 def override(plan: Plan, settings: dict[str, Any], configuration: str | None = None) -> Plan:
     """The plan with fields replaced, checked as a whole.
 
@@ -419,6 +424,8 @@ def override(plan: Plan, settings: dict[str, Any], configuration: str | None = N
         if keys[0] in document:
             _assign(document, keys, value, path)
             continue
+        if configuration is not None:
+            plan.configuration(configuration)
         names = [configuration] if configuration else list(document["configurations"])
         for name in names:
             _assign(document["configurations"][name], keys, value, path)

@@ -1,0 +1,126 @@
+"""What every command shares: its options, its log, its exit status. Imports nothing heavy, so that --help answers at once.
+
+Exit status: 0 done, 2 the input is wrong, 3 some cases failed and the rest is done, 1 anything else, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+RESEARCH_ONLY = "For research use only; not a medical device."
+INTERRUPTED = 130
+
+
+def parser(program: str, description: str) -> argparse.ArgumentParser:
+    """A parser whose --help ends with the research-use line."""
+    return argparse.ArgumentParser(
+        prog=program, description=description, epilog=RESEARCH_ONLY, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+
+
+def add_shared_options(options: argparse.ArgumentParser, *, dataset: bool = True) -> None:
+    """The options that every command has."""
+    if dataset:
+        options.add_argument("-d", "--dataset", type=Path, default=Path("."), metavar="DIR", help="the dataset folder")
+        options.add_argument("--work", type=Path, metavar="DIR", help="where everything is written (default: DIR/autoseg-work)")
+        options.add_argument("--name", default="default", metavar="PLAN", help="the plan's name; several live side by side")
+    options.add_argument("--workers", type=_count, metavar="N", help="worker processes; 0 = everything in this process (default: by the cores)")
+    options.add_argument("--verbose", action="store_true", help="tell more, and show the traceback of an error")
+    options.add_argument("--json", type=Path, metavar="FILE", help="also write the result to FILE as JSON")
+
+
+def add_set_option(options: argparse.ArgumentParser) -> None:
+    """--set KEY=VALUE, as often as wanted."""
+    options.add_argument(
+        "--set", dest="settings", action="append", default=[], type=_setting, metavar="KEY=VALUE", help="replace a field of the plan, e.g. training.epochs=50"
+    )
+
+
+def run(main: Callable[[argparse.Namespace], Any], options: argparse.ArgumentParser, arguments: Sequence[str] | None = None) -> int:
+    """The exit status of a command: parses, runs, reports.
+
+    Args:
+        main: does the work; what it returns is written to --json.
+    """
+    parsed = options.parse_args(arguments)
+    _start_log(parsed.verbose)
+    from autoseg.errors import AutosegError
+
+    try:
+        result = main(parsed)
+        _write_json(parsed.json, {"status": 0, "result": result})
+        return 0
+    except AutosegError as error:
+        return _failed(parsed, error, error.exit_status)
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        return INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except MemoryError as error:
+        return _failed(parsed, RuntimeError(f"out of memory: {error}. Close other programs, or use a machine with more memory"), 1)
+    except Exception as error:
+        if type(error).__name__ == "Stopped":
+            sys.stderr.write(f"{error}\n")
+            return INTERRUPTED
+        return _failed(parsed, error, 1)
+
+
+def _failed(parsed: argparse.Namespace, error: Exception, status: int) -> int:
+    if parsed.verbose:
+        logging.getLogger(__name__).error("", exc_info=error)
+    known = status in {2, 3} or type(error).__module__.startswith("autoseg")
+    name = "" if known else f"{type(error).__name__}: "
+    sys.stderr.write(f"error: {name}{error}\n")
+    if not known and not parsed.verbose:
+        sys.stderr.write("(run again with --verbose for the traceback)\n")
+    details: dict[str, Any] = {"status": status, "error": str(error), "kind": type(error).__name__}
+    if hasattr(error, "failures"):
+        details["failures"] = list(error.failures)
+    try:
+        _write_json(parsed.json, details)
+    except Exception as second:
+        sys.stderr.write(f"error: {parsed.json}: {second}\n")
+    return status
+
+
+def _write_json(path: Path | None, value: Any) -> None:
+    if path is not None:
+        from autoseg import files
+
+        files.write_text(path, json.dumps(value, indent=1, default=str) + "\n")
+
+
+def _start_log(verbose: bool) -> None:
+    """Line-buffered output, the log on standard error."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(line_buffering=True)
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s", stream=sys.stderr, force=True)
+    for package in ("autoseg", "planners", "prognosis"):
+        logging.getLogger(package).setLevel(logging.DEBUG if verbose else logging.INFO)
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"must be 0 or more, found {text}")
+    return value
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise argparse.ArgumentTypeError(f"must be KEY=VALUE, found {text!r}")
+    try:
+        return key.strip(), json.loads(value)
+    except ValueError:
+        return key.strip(), value

@@ -1,0 +1,52 @@
+"""autoseg_plan: check the dataset, take its fingerprint, plan, and prepare the cases."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from autoseg.commands.entry import add_set_option, add_shared_options, parser, run
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point of the console script."""
+    options = parser("autoseg_plan", "Check a dataset, take its fingerprint, plan networks and folds, and prepare the cases.")
+    add_shared_options(options)
+    options.add_argument("--preset", default="default", help="default, resenc-m, resenc-l, resenc-xl, or laptop for machines without a GPU")
+    options.add_argument(
+        "--folds", metavar="cv5|loco|grouped|FILE", help="fold scheme, or a file of folds (nnU-Net's splits_final.json too); default: those that stand, else cv5"
+    )
+    options.add_argument("--exclude", nargs="+", default=[], metavar="CASE", help="cases to leave out")
+    options.add_argument("--orientation", choices=("canonical", "as_stored"), default="canonical", help="as_stored: no reorientation, as nnU-Net does")
+    options.add_argument("-c", "--configuration", nargs="+", metavar="NAME", help="configurations to prepare cases for (default: 3d_fullres, 2d for 2-D data)")
+    options.add_argument("--replan", action="store_true", help="make the plan anew although one exists (never over a hand-edited one)")
+    add_set_option(options)
+    sys.exit(run(_plan, options, arguments))
+
+
+def _plan(parsed: argparse.Namespace) -> dict[str, Any]:
+    from autoseg.planning.planning import plan
+
+    result = plan(
+        parsed.dataset,
+        preset=parsed.preset,
+        folds=parsed.folds,
+        settings=dict(parsed.settings),
+        exclude=parsed.exclude,
+        orientation=parsed.orientation,
+        configurations=parsed.configuration,
+        replan=parsed.replan,
+        work=parsed.work,
+        name=parsed.name,
+        workers=parsed.workers,
+    )
+    print(result.text())
+    return result.to_dict()
+
+
+
+
+if __name__ == "__main__":
+    main()

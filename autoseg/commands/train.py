@@ -1,0 +1,52 @@
+"""autoseg_train: train one fold, resume it, and predict its held-out cases."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from autoseg.commands.entry import add_set_option, add_shared_options, parser, run
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point of the console script."""
+    options = parser("autoseg_train", "Train a fold to its end and predict its held-out cases. An interrupted fold goes on where it stopped.")
+    options.add_argument("fold", metavar="FOLD", help="a fold's number, a centre's name under loco, or all")
+    add_shared_options(options)
+    options.add_argument("-c", "--configuration", metavar="NAME", help="which configuration of the plan (default: 3d_fullres, 2d for 2-D data)")
+    options.add_argument("--epochs", type=int, metavar="N", help="short for --set training.epochs=N; larger than before continues a finished fold")
+    options.add_argument("--iterations", type=int, metavar="N", help="iterations an epoch; short for --set training.iterations=N")
+    options.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:i")
+    options.add_argument("--threads", type=int, metavar="N", help="compute threads on a CPU (default: all cores); kept on resuming")
+    options.add_argument("--seed", type=int, metavar="N", help="short for --set training.seed=N")
+    options.add_argument("--restart", action="store_true", help="forget what this fold has learned so far")
+    add_set_option(options)
+    sys.exit(run(_train, options, arguments))
+
+
+def _train(parsed: argparse.Namespace) -> dict[str, Any]:
+    from autoseg.training.segmentation import train
+
+    result = train(
+        parsed.dataset,
+        parsed.fold,
+        configuration=parsed.configuration,
+        epochs=parsed.epochs,
+        iterations=parsed.iterations,
+        settings=dict(parsed.settings),
+        device=parsed.device,
+        seed=parsed.seed,
+        restart=parsed.restart,
+        work=parsed.work,
+        name=parsed.name,
+        workers=parsed.workers,
+        threads=parsed.threads,
+    )
+    print(result.text())
+    return {"folder": result.folder, "summary": result.summary}
+
+
+if __name__ == "__main__":
+    main()

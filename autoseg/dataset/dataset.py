@@ -1,0 +1,97 @@
+"""The dataset folder as one checked value."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from autoseg.dataset import sides, table
+from autoseg.dataset.case import Case
+from autoseg.dataset.description import read_description
+from autoseg.dataset.layout import find_training_cases
+from autoseg.errors import DatasetError
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A dataset folder in nnU-Net's or MSD's layout, checked as far as names tell; `check_case` looks inside the images.
+
+    Args:
+        folder: absolute.
+        channels: names in index order.
+        labels: name -> value, ascending from the background's 0.
+        file_ending: of its files, such as ".nii.gz".
+        cases: the training cases, sorted by name.
+        notes: what a user should know: files that are not used, counts that differ.
+    """
+
+    folder: Path
+    name: str
+    channels: tuple[str, ...]
+    labels: dict[str, int]
+    file_ending: str
+    cases: tuple[Case, ...]
+    notes: tuple[str, ...] = ()
+
+    @staticmethod
+    def open(folder: str | Path, *, exclude: Iterable[str] = ()) -> Dataset:
+        """The dataset in a folder.
+
+        Args:
+            exclude: case names to leave out; what is wrong with those does not matter.
+
+        Raises:
+            DatasetError: with everything that is wrong in one message.
+        """
+        folder = Path(folder).absolute()
+        exclude = tuple(dict.fromkeys(exclude))
+        description = read_description(folder)
+        found = find_training_cases(folder, description, exclude)
+        cases, problems, notes = found.cases, found.problems, found.notes
+        path = folder / table.FILE_NAME
+        if path.exists():
+            try:
+                cases = table.apply_table(cases, table.read_table(path), exclude, problems, notes)
+            except DatasetError as error:
+                problems.append(str(error))
+        if not cases and not problems:
+            problems.append(
+                f"there are no training cases. They belong in imagesTr and labelsTr, or in the 'dataset' list of dataset.json{_seen(notes)}"
+            )
+        if problems:
+            raise DatasetError(_message(folder, problems))
+        return Dataset(
+            folder, description.name, description.channels, description.labels, description.file_ending, tuple(cases), tuple(notes)
+        )
+
+    @property
+    def paired_axes(self) -> tuple[int, ...]:
+        """Array axes (canonical orientation) along which nothing may be mirrored, since labels come in left and right pairs: (2,) or ()."""
+        return sides.paired_axes(self.labels)
+
+    @property
+    def foreground_labels(self) -> tuple[int, ...]:
+        """Label values above 0, ascending."""
+        return tuple(value for value in sorted(self.labels.values()) if value > 0)
+
+    def case(self, name: str) -> Case:
+        """The case of that name.
+
+        Raises:
+            DatasetError: there is none.
+        """
+        for case in self.cases:
+            if case.name == name:
+                return case
+        raise DatasetError(f"{self.folder}: there is no case {name!r}")
+
+
+def _message(folder: Path, problems: list[str]) -> str:
+    if len(problems) == 1:
+        return f"{folder}: {problems[0]}"
+    return f"{folder}: {len(problems)} problems:\n" + "\n".join(f"  - {problem}" for problem in problems)
+
+
+def _seen(notes: list[str]) -> str:
+    return "".join(f"\n  {note}" for note in notes)

@@ -1,0 +1,390 @@
+"""Folds: which cases a network learns from and which it is tested on. A patient is never on both sides.
+
+Schemes: `cv5` (any number: `cv3`) spreads patients, centres and lesions evenly; `loco` leaves one centre out a fold; `grouped5` makes
+folds of whole centres; a file gives them one by one. A scheme's folds depend on the cases' names, patients, centres and labels and on the
+seed, never on their order.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from autoseg.dataset.case import Case, bad_name, list_names, near_matches
+from autoseg.dataset.spread import Patient, seeded_order, spread, traits_of
+from autoseg.errors import FoldError
+from autoseg.files import read_json
+
+SCHEMA = "autoseg-folds/1"
+ALL = "all"
+DEFAULT_COUNT = 5
+
+Presence = Mapping[str, Collection[int]]
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Case names, sorted."""
+
+    training: tuple[str, ...]
+    validation: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Member:
+    """What the folds know of a case: whose it is, where it is from, and which foreground labels its mask holds (None: not known)."""
+
+    patient: str
+    centre: str = ""
+    labels: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Folds:
+    """Named folds of a scheme.
+
+    Args:
+        folds: name -> Fold; cv and grouped folds are named "0", "1", ..., those of `loco` as their centre.
+        members: every case that the scheme was made or extended with.
+        notes: what a user should know; not part of the file.
+    """
+
+    scheme: str
+    folds: dict[str, Fold]
+    members: dict[str, Member]
+    seed: int = 0
+    notes: tuple[str, ...] = field(default=(), compare=False)
+
+    def fold(self, name: str | int) -> Fold:
+        """The fold of that name; "all" trains on and is validated on every case.
+
+        Raises:
+            FoldError: the scheme has none of that name.
+        """
+        if str(name) == ALL:
+            everyone = tuple(sorted(self.members))
+            return Fold(everyone, everyone)
+        if str(name) not in self.folds:
+            raise FoldError(f"the scheme {self.scheme!r} has no fold {str(name)!r}; it has: {', '.join(self.folds)}, {ALL}")
+        return self.folds[str(name)]
+
+    def extend(self, cases: Iterable[Case], presence: Presence | None = None) -> Folds:
+        """The folds with new cases added; every case that is in them already stays where it is.
+
+        A new case of a known patient goes where the patient is. Any other goes to the fold that has the fewest patients of its centre,
+        then of its labels, then the fewest cases; under `loco` to its centre's fold, which is made if need be. Where the folds' validation
+        cases are no partition (a hold-out file), it joins the training cases of every fold.
+
+        Args:
+            cases: new ones, or all; known ones are only checked.
+            presence: case -> the foreground labels in its mask.
+
+        Raises:
+            FoldError: a known case's patient or centre has changed so that the folds no longer keep patients (or centres) apart.
+        """
+        members = dict(self.members)
+        new = []
+        for case in sorted(cases, key=lambda case: case.name):
+            known = members.get(case.name)
+            members[case.name] = _member(case, presence, known.labels if known else None)
+            if known is None:
+                new.append(case.name)
+        folds = replace(self, members=members)
+        if new:
+            folds = replace(folds, folds=_joined(folds, new))
+        _require_patients_apart(folds)
+        if self.scheme == "loco" or self.scheme.startswith("grouped"):
+            _require_centres_apart(folds)
+        return folds
+
+    def without(self, names: Collection[str]) -> Folds:
+        """The folds without some cases; folds that lose all their validation cases go.
+
+        Raises:
+            FoldError: no fold is left, or one has no training cases.
+        """
+        kept = {
+            name: Fold(
+                tuple(case for case in fold.training if case not in names), tuple(case for case in fold.validation if case not in names)
+            )
+            for name, fold in self.folds.items()
+        }
+        kept = {name: fold for name, fold in kept.items() if fold.validation}
+        if not kept or not all(fold.training for fold in kept.values()):
+            raise FoldError(f"the scheme {self.scheme!r} has no cases left to train on without {list_names(sorted(names))}")
+        return replace(self, folds=kept, members={name: member for name, member in self.members.items() if name not in names})
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON value of schema autoseg-folds/1."""
+        return {
+            "schema": SCHEMA,
+            "scheme": self.scheme,
+            "seed": self.seed,
+            "folds": {name: {"training": list(fold.training), "validation": list(fold.validation)} for name, fold in self.folds.items()},
+            "cases": {
+                name: {"patient": m.patient, "centre": m.centre, "labels": None if m.labels is None else list(m.labels)}
+                for name, m in sorted(self.members.items())
+            },
+        }
+
+    @staticmethod
+    def from_json(value: Any, source: str = "folds.json") -> Folds:
+        """The folds in a JSON value of schema autoseg-folds/1.
+
+        Raises:
+            FoldError: another schema, or a value of the wrong form.
+        """
+        schema = value.get("schema") if isinstance(value, dict) else None
+        if schema != SCHEMA:
+            raise FoldError(f"{source}: the field 'schema' must be {SCHEMA!r}, found {schema!r}")
+        try:
+            folds = {str(name): Fold(_names(fold["training"]), _names(fold["validation"])) for name, fold in value["folds"].items()}
+            members = {
+                str(name): Member(
+                    str(item["patient"]), str(item["centre"]), None if item["labels"] is None else tuple(int(x) for x in item["labels"])
+                )
+                for name, item in value["cases"].items()
+            }
+            return Folds(str(value["scheme"]), folds, members, int(value["seed"]))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise FoldError(f"{source}: is no {SCHEMA} document: {type(error).__name__}: {error}") from None
+
+
+def make_folds(cases: Sequence[Case], scheme: str, *, seed: int, presence: Presence | None = None) -> Folds:
+    """The folds of a scheme.
+
+    Args:
+        scheme: "cv5" (patients kept whole; centres and lesion presence spread evenly; fewer folds where there are fewer patients), "loco"
+        (one fold
+            a centre), "grouped" or "grouped5" (folds of whole centres); other numbers likewise.
+        presence: case -> the foreground labels in its mask.
+
+    Raises:
+        FoldError: an unknown scheme, fewer than two patients or centres, a patient in two centres where centres are kept apart.
+    """
+    match = re.fullmatch(r"(cv|grouped)(\d*)|loco", scheme)
+    if not match or (match[2] and int(match[2]) < 2):
+        raise FoldError(f"the fold scheme {scheme!r} is unknown: it must be cv5 (or cvN), loco, grouped (or groupedN) or a file")
+    members = {case.name: _member(case, presence, None) for case in sorted(cases, key=lambda case: case.name)}
+    notes: list[str] = []
+    if scheme == "loco":
+        held_out = _by_centre(members)
+    else:
+        count = int(match[2] or DEFAULT_COUNT)
+        held_out = _cross_validation(members, count, seed, notes) if match[1] == "cv" else _grouped(members, count, seed, notes)
+    folds = Folds(scheme, _from_validation(held_out, members), members, seed, tuple(notes))
+    _require_patients_apart(folds)
+    return folds
+
+
+def load_folds(path: str | Path, cases: Sequence[Case], presence: Presence | None = None) -> Folds:
+    """The folds in a file: autoseg's folds.json, or nnU-Net's splits_final.json (a list of {"train": [...], "val": [...]}), which gives
+    the scheme its file's name.
+
+    Raises:
+        FoldError: no such file, another form, names that are no cases, a case or a patient both in training and validation; all in one
+        message.
+    """
+    path = Path(path)
+    value = read_json(path, error=FoldError)
+    members = {case.name: _member(case, presence, None) for case in sorted(cases, key=lambda case: case.name)}
+    if isinstance(value, list):
+        read = {str(index): _split(item, index, path) for index, item in enumerate(value)}
+        scheme, seed = path.name.removesuffix(".json"), 0
+    else:
+        own = Folds.from_json(value, str(path))
+        read, scheme, seed = own.folds, own.scheme, own.seed
+    problems = [] if read else ["there are no folds in it"]
+    if reason := bad_name(scheme):
+        problems.append(f"its name is the scheme's and {reason}. Rename the file")
+    for name, fold in read.items():
+        problems += _fold_problems(name, fold, members)
+    if problems:
+        raise FoldError(f"{path}: {problems[0]}" if len(problems) == 1 else "\n".join([f"{path}:", *(f"  - {p}" for p in problems)]))
+    folds = Folds(scheme, read, members, seed)
+    _require_patients_apart(folds, str(path))
+    return replace(folds, notes=_file_notes(folds))
+
+
+# --- building
+
+
+def _member(case: Case, presence: Presence | None, otherwise: tuple[int, ...] | None) -> Member:
+    labels = presence.get(case.name) if presence else None
+    return Member(case.patient, case.centre, otherwise if labels is None else tuple(sorted(int(label) for label in labels)))
+
+
+def _patients(members: Mapping[str, Member]) -> list[Patient]:
+    """The patients of some cases, by name; one who was seen in several centres counts for the first by name."""
+    cases: dict[str, list[str]] = {}
+    for name, member in sorted(members.items()):
+        cases.setdefault(member.patient, []).append(name)
+    return [
+        Patient(patient, min(members[name].centre for name in names), traits_of([members[name].labels for name in names]), tuple(names))
+        for patient, names in sorted(cases.items())
+    ]
+
+
+def _cross_validation(members: Mapping[str, Member], count: int, seed: int, notes: list[str]) -> dict[str, list[str]]:
+    patients = _patients(members)
+    if len(patients) < 2:
+        raise FoldError(f"cross-validation needs at least 2 patients, found {len(patients)}. Train on everything with fold {ALL!r}")
+    if len(patients) < count:
+        notes.append(f"{len(patients)} patients make {len(patients)} folds, not {count}")
+        count = len(patients)
+    return {str(index): [name for p in group for name in p.cases] for index, group in enumerate(spread(patients, count, seed))}
+
+
+def _by_centre(members: Mapping[str, Member]) -> dict[str, list[str]]:
+    centres = _centres(members, "loco")
+    for centre in centres:
+        if reason := "is the name of the fold of all cases" if centre == ALL else bad_name(centre):
+            raise FoldError(f"loco: the centre {centre!r} {reason}, so no fold can be called that. Rename it in cases.csv")
+    return centres
+
+
+def _grouped(members: Mapping[str, Member], count: int, seed: int, notes: list[str]) -> dict[str, list[str]]:
+    """Whole centres, the largest first, each to the smallest fold so far."""
+    centres = _centres(members, "grouped")
+    if len(centres) < count:
+        notes.append(f"{len(centres)} centres make {len(centres)} folds, not {count}")
+        count = len(centres)
+    folds: dict[str, list[str]] = {str(index): [] for index in range(count)}
+    for centre in sorted(centres, key=lambda centre: (-len(centres[centre]), seeded_order(seed, centre))):
+        smallest = min(folds, key=lambda name: len(folds[name]))
+        folds[smallest] += centres[centre]
+    return folds
+
+
+def _centres(members: Mapping[str, Member], scheme: str) -> dict[str, list[str]]:
+    centres: dict[str, list[str]] = {}
+    for name, member in sorted(members.items()):
+        centres.setdefault(member.centre, []).append(name)
+    if homeless := centres.get("", []):
+        raise FoldError(
+            f"{scheme}: {len(homeless)} case(s) have no centre: {list_names(homeless)}. Give each one in cases.csv (column centre)"
+        )
+    if len(centres) < 2:
+        raise FoldError(f"{scheme}: needs at least 2 centres, found {len(centres)} ({', '.join(centres)}). Use cv5")
+    return dict(sorted(centres.items()))
+
+
+def _from_validation(held_out: Mapping[str, Collection[str]], everyone: Iterable[str]) -> dict[str, Fold]:
+    everyone = sorted(everyone)
+    return {name: Fold(tuple(n for n in everyone if n not in set(out)), tuple(sorted(out))) for name, out in held_out.items()}
+
+
+# --- extending
+
+
+def _joined(folds: Folds, new: Sequence[str]) -> dict[str, Fold]:
+    placed = [name for fold in folds.folds.values() for name in fold.validation]
+    fold_of = {case: name for name, fold in folds.folds.items() for case in fold.validation}
+    homes = {folds.members[case].patient: fold for case, fold in fold_of.items() if case in folds.members}
+    partition = len(folds.folds) > 1 and len(placed) == len(set(placed)) and not set(folds.members) - set(placed) - set(new)
+    validation = {name: list(fold.validation) for name, fold in folds.folds.items()}
+    training = {name: list(fold.training) for name, fold in folds.folds.items()}
+    for patient in _patients({name: folds.members[name] for name in new}):
+        home = homes.get(patient.name)
+        if home is None and partition:
+            home = _new_home(folds, patient, validation)
+        if home is not None:
+            validation.setdefault(home, []).extend(patient.cases)
+            training.setdefault(home, [name for name in folds.members if name in set(placed)])
+        for name in validation:
+            if name != home:
+                training[name].extend(patient.cases)
+        placed += patient.cases
+    return {name: Fold(tuple(sorted(training[name])), tuple(sorted(validation[name]))) for name in validation}
+
+
+def _new_home(folds: Folds, patient: Patient, validation: Mapping[str, Sequence[str]]) -> str:
+    if folds.scheme == "loco":
+        if reason := "is empty" if not patient.centre else bad_name(patient.centre):
+            raise FoldError(f"loco: case {patient.cases[0]}: its centre {patient.centre!r} {reason}. Give it one in cases.csv")
+        return patient.centre
+    if folds.scheme.startswith("grouped"):
+        for name, cases in validation.items():
+            if any(folds.members[case].centre == patient.centre for case in cases):
+                return name
+        return min(validation, key=lambda name: len(validation[name]))
+
+    def fullness(name: str) -> tuple[int, ...]:
+        there = _patients({case: folds.members[case] for case in validation[name]})
+        same_centre = [other for other in there if other.centre == patient.centre]
+        return (
+            sum(other.traits == patient.traits for other in same_centre),
+            len(same_centre),
+            len(validation[name]),
+        )
+
+    return min(validation, key=fullness)
+
+
+# --- checks
+
+
+def _require_patients_apart(folds: Folds, source: str = "") -> None:
+    """Raises FoldError naming each patient who is on both sides of a fold."""
+    problems = []
+    for name, fold in folds.folds.items():
+        training = {folds.members[case].patient: case for case in fold.training if case in folds.members}
+        for case in fold.validation:
+            patient = folds.members[case].patient if case in folds.members else None
+            if patient in training:
+                problems.append(f"fold {name}: patient {patient} is in training ({training[patient]}) and in validation ({case})")
+    if problems:
+        where = source or f"scheme {folds.scheme!r}"
+        raise FoldError(
+            f"{where}: the same patient must not be on both sides of a fold:\n" + "\n".join(f"  - {problem}" for problem in problems)
+        )
+
+
+def _require_centres_apart(folds: Folds) -> None:
+    for name, fold in folds.folds.items():
+        both = {folds.members[case].centre for case in fold.training} & {folds.members[case].centre for case in fold.validation}
+        if both:
+            raise FoldError(
+                f"scheme {folds.scheme!r}, fold {name}: the centre {sorted(both)[0]!r} is now on both sides, since cases.csv gives a case "
+                "another centre than when the folds were made. Make new folds, under another --name"
+            )
+
+
+def _fold_problems(name: str, fold: Fold, members: Mapping[str, Member]) -> list[str]:
+    problems = []
+    if unknown := sorted({*fold.training, *fold.validation} - set(members)):
+        problems.append(f"fold {name}: no such case: {list_names(unknown)}.{near_matches(unknown[0], sorted(members))}")
+    if both := sorted(set(fold.training) & set(fold.validation)):
+        problems.append(f"fold {name}: both in training and in validation: {list_names(both)}")
+    for side, names in (("training", fold.training), ("validation", fold.validation)):
+        if not names:
+            problems.append(f"fold {name}: has no {side} cases")
+        if len(set(names)) < len(names):
+            problems.append(f"fold {name}: {side} names a case twice: {list_names(sorted({n for n in names if names.count(n) > 1}))}")
+    return problems
+
+
+def _file_notes(folds: Folds) -> tuple[str, ...]:
+    notes = []
+    used = {case for fold in folds.folds.values() for case in (*fold.training, *fold.validation)}
+    if rest := sorted(set(folds.members) - used):
+        notes.append(f"{len(rest)} case(s) are in no fold: {list_names(rest)}")
+    validated = [case for fold in folds.folds.values() for case in fold.validation]
+    if again := sorted({case for case in validated if validated.count(case) > 1}):
+        notes.append(f"{len(again)} case(s) are validated in several folds: {list_names(again)}")
+    return tuple(notes)
+
+
+def _split(item: Any, index: int, path: Path) -> Fold:
+    if not isinstance(item, dict) or not isinstance(item.get("train"), list) or not isinstance(item.get("val"), list):
+        raise FoldError(f'{path}: entry {index} must be {{"train": [...], "val": [...]}}, found {str(item)[:80]}')
+    return Fold(_names(item["train"]), _names(item["val"]))
+
+
+def _names(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+        raise FoldError(f"a fold's cases must be a list of names, found {str(value)[:80]}")
+    return tuple(sorted(value))

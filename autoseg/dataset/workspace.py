@@ -1,0 +1,115 @@
+"""Where everything that the tools write lies."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from autoseg.errors import DatasetError, PlanError, ResourceError
+from planners.plan import Plan, PlanInvalid
+
+FOLDER = "autoseg-work"
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Paths under the work folder, for one plan.
+
+    Args:
+        root: the work folder.
+        name: the plan's name.
+    """
+
+    root: Path
+    name: str = "default"
+
+    @staticmethod
+    def of(dataset: Path, work: Path | None = None, name: str = "default") -> Workspace:
+        """The workspace of a dataset folder: `work`, or autoseg-work inside it.
+
+        Raises:
+            PlanError: the plan's name cannot be a folder's name.
+        """
+        if not name or name in {".", "..", "cases"} or any(c in name for c in '/\\:*?"<>|\0') or name.startswith("."):
+            raise PlanError(f"--name {name!r}: a plan's name must be usable as a folder name (letters, digits, - and _) and not 'cases'")
+        return Workspace((work or dataset / FOLDER).absolute(), name)
+
+    @property
+    def fingerprint(self) -> Path:
+        return self.root / "fingerprint.json"
+
+    @property
+    def plan(self) -> Path:
+        return self.root / self.name / "plan.json"
+
+    @property
+    def planned(self) -> Path:
+        """What planning was asked for and the hash of what it wrote: shows whether a plan was edited by hand."""
+        return self.root / self.name / "planned.json"
+
+    @property
+    def folds(self) -> Path:
+        return self.root / self.name / "folds.json"
+
+    def cases(self, key: str) -> Path:
+        """Folder of prepared cases; `key` is the hash of what shaped them."""
+        return self.root / "cases" / key
+
+    def model(self, configuration: str, scheme: str) -> Path:
+        """The model folder."""
+        return self.root / self.name / configuration / scheme
+
+    def fold(self, configuration: str, scheme: str, fold: str) -> Path:
+        """The folder of one fold."""
+        return self.model(configuration, scheme) / f"fold_{fold}"
+
+    def make(self) -> None:
+        """Creates the work folder and the plan's.
+
+        Raises:
+            DatasetError: it cannot be written to.
+        """
+        try:
+            (self.root / self.name).mkdir(parents=True, exist_ok=True)
+            if not os.access(self.root / self.name, os.W_OK):
+                raise PermissionError(13, "Permission denied")
+        except OSError as error:
+            raise DatasetError(
+                f"{self.root}: cannot be written to ({error.strerror}). Choose another place with --work DIR, for example on scratch"
+            ) from None
+
+    def read_plan(self) -> Plan:
+        """The plan.
+
+        Raises:
+            PlanError: there is none, or it is not valid.
+        """
+        if not self.plan.exists():
+            raise PlanError(f"{self.plan}: there is no plan {self.name!r} yet. Make it with: autoseg_plan --name {self.name}")
+        try:
+            return Plan.from_json(self.plan.read_text(encoding="utf-8"), source=str(self.plan))
+        except PlanInvalid as error:
+            raise PlanError(str(error)) from None
+
+
+def require_disk(folder: Path, needed: int, what: str) -> None:
+    """Checks the free space before long work.
+
+    Args:
+        folder: an existing folder, or one whose parent exists.
+        needed: bytes.
+        what: what the space is for.
+
+    Raises:
+        ResourceError: less is free.
+    """
+    place = folder
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free
+    if free < needed:
+        raise ResourceError(
+            f"{folder}: {what} needs about {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free. Free some space or choose another --work DIR"
+        )

@@ -1,0 +1,188 @@
+"""A folder of predicted masks against a folder of reference masks."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterable, Mapping
+from functools import partial
+from pathlib import Path
+
+from autoseg.errors import DatasetError
+from autoseg.evaluation.evaluation import CaseScores, Evaluation
+from autoseg.evaluation.scores import Label, Settings, score_masks
+
+logger = logging.getLogger(__name__)
+
+ENDINGS = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
+IGNORE = "ignore"
+"""The label of this name marks voxels that count for nothing, as in nnU-Net."""
+
+WORTH_PROCESSES = 8
+"""Cases from which on starting processes pays."""
+
+Masks = Path | str | Mapping[str, Path]
+
+
+def evaluate(
+    reference: Masks,
+    prediction: Masks,
+    *,
+    labels: Mapping[str, int | Iterable[int]] | None = None,
+    centres: Mapping[str, str] | None = None,
+    cases: Iterable[str] | None = None,
+    tolerance_mm: float = 2.0,
+    lesion_iou: float = 0.1,
+    connectivity: int = 26,
+    geometry_tolerance: float = 0.1,
+    workers: int | None = 0,
+    progress: str | None = None,
+) -> Evaluation:
+    """Scores of every reference mask's prediction.
+
+    A reference without a prediction, an unreadable mask and masks on different grids become named failures in the result; a prediction
+    without a reference is named there too. Nothing is dropped silently.
+
+    Args:
+        reference, prediction: a folder of masks, or case name -> file. The formats of the two may differ.
+        labels: name -> value, or several values for a region; 0 is background and left out. None: the values found, named label_1 ...
+        centres: case -> centre, for the means by centre.
+        cases: only these; None for every reference.
+        tolerance_mm: of the normalised surface Dice.
+        lesion_iou: what the IoU of a pair of lesions must exceed.
+        connectivity: neighbours within a lesion: 6, 18 or 26.
+        geometry_tolerance: how far corners may lie apart, in voxels, for two masks to share a grid.
+        workers: processes; 0 evaluates here; None: one a core, and none where there are few cases.
+        progress: text of a progress bar, which shows only on a terminal.
+
+    Raises:
+        DatasetError: a folder is missing or holds no masks, a wanted case has no reference, or there are no labels.
+        ValueError: a setting is out of range.
+    """
+    from autoseg.workers import map_cases
+
+    settings = Settings(tolerance_mm, lesion_iou, connectivity)
+    references, predictions = find_masks(reference, "reference"), find_masks(prediction, "prediction", may_be_empty=True)
+    wanted = _wanted(references, cases)
+    present = [name for name in wanted if name in predictions]
+    notes: list[str] = []
+    if labels is None:
+        labels = labels_found([references[name] for name in wanted])
+        notes.append(f"no label names were given: the values found in the references are used ({', '.join(map(str, labels.values()))})")
+    foreground, ignore = _foreground(labels)
+    centres = centres or {}
+    task = partial(_evaluate_case, labels=foreground, ignore=ignore, settings=settings, geometry_tolerance=geometry_tolerance)
+    items = [(name, references[name], predictions[name], centres.get(name, "")) for name in present]
+    if workers is None:
+        workers = min(os.cpu_count() or 1, len(items)) if len(items) >= WORTH_PROCESSES else 0
+    scored: dict[str, CaseScores] = {}
+    failures: dict[str, str] = {name: _missing(name, references[name], prediction) for name in wanted if name not in predictions}
+    for outcome in map_cases(task, items, workers=workers, names=present, progress=progress):
+        if outcome.error is None:
+            scored[outcome.name], remarks = outcome.value
+            notes += remarks
+        else:
+            failures[outcome.name] = str(outcome.error)
+    # cases given by name are a choice, e.g. a fold's: then the other predictions are not surplus
+    extra = [] if cases is not None else sorted(set(predictions) - set(references))
+    return Evaluation(
+        labels=foreground,
+        settings=settings,
+        cases=tuple(scored[name] for name in wanted if name in scored),
+        failures={name: failures[name] for name in wanted if name in failures},
+        extra_predictions=tuple(extra),
+        notes=tuple(notes),
+    )
+
+
+def find_masks(masks: Masks, what: str = "mask", *, may_be_empty: bool = False) -> dict[str, Path]:
+    """Case name -> mask file, sorted by name, of a folder; a mapping as it is. Hidden files (also macOS's ._*) are left out.
+
+    Raises:
+        DatasetError: the folder is missing, holds no masks, or two files are of one case.
+    """
+    if isinstance(masks, Mapping):
+        return {name: Path(path) for name, path in masks.items()}
+    folder = Path(masks)
+    if not folder.is_dir():
+        raise DatasetError(f"{folder}: the {what} folder {'is not a folder' if folder.exists() else 'does not exist'}")
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        name = case_name(path)
+        if name is None or path.name.startswith(".") or not path.is_file():
+            continue
+        if name in found:
+            raise DatasetError(f"case {name}: two {what} masks, {found[name].name} and {path.name}, in {folder}; keep one")
+        found[name] = path
+    if not found and not may_be_empty:
+        raise DatasetError(f"{folder}: holds no {what} masks; a mask is CASE{{{','.join(ENDINGS)}}}")
+    return found
+
+
+def case_name(path: Path) -> str | None:
+    """The file's name without its image format's ending; None for a file that is no image."""
+    for ending in ENDINGS:
+        if path.name.endswith(ending) and len(path.name) > len(ending):
+            return path.name[: -len(ending)]
+    return None
+
+
+def labels_found(paths: Iterable[Path]) -> dict[str, Label]:
+    """label_1, label_2 ... for the values above 0 in these masks.
+
+    Raises:
+        DatasetError: there are none.
+    """
+    import numpy as np
+
+    from autoseg.images import read_mask
+
+    values: set[int] = set()
+    for path in paths:
+        values.update(np.unique(read_mask(path, case=case_name(path) or path.name).array).tolist())
+    if not values - {0}:
+        raise DatasetError("all reference masks are empty and no labels were given; name a dataset with -d DIR")
+    return {f"label_{int(value)}": int(value) for value in sorted(values) if value > 0}
+
+
+def _evaluate_case(
+    item: tuple[str, Path, Path, str], *, labels: Mapping[str, Label], ignore: int | None, settings: Settings, geometry_tolerance: float
+) -> tuple[CaseScores, list[str]]:
+    import numpy as np
+
+    from autoseg.images import check_same_grid, read_mask
+
+    name, reference_path, prediction_path, centre = item
+    reference, prediction = read_mask(reference_path, case=name), read_mask(prediction_path, case=name)
+    check_same_grid(
+        reference.geometry, prediction.geometry, tolerance=geometry_tolerance, case=name, names=("the reference", "the prediction")
+    )
+    scores = score_masks(prediction.array, reference.array, reference.geometry.spacing, labels, settings, ignore=ignore)
+    known = {0, ignore, *(v for value in labels.values() for v in (value if isinstance(value, tuple) else (value,)))}
+    unknown = sorted(set(np.unique(prediction.array).tolist()) - known)
+    remarks = [f"case {name}: the prediction holds values that are no labels: {', '.join(map(str, unknown))}"] if unknown else []
+    return CaseScores(name, centre, scores), remarks
+
+
+def _wanted(references: Mapping[str, Path], cases: Iterable[str] | None) -> list[str]:
+    if cases is None:
+        return list(references)
+    wanted = list(dict.fromkeys(cases))
+    unknown = [name for name in wanted if name not in references]
+    if unknown:
+        raise DatasetError(f"no reference mask for: {', '.join(unknown)}")
+    return wanted
+
+
+def _missing(name: str, reference: Path, prediction: Masks) -> str:
+    where = "the given files" if isinstance(prediction, Mapping) else prediction
+    return f"case {name}: no prediction in {where} for the reference {reference.name}"
+
+
+def _foreground(labels: Mapping[str, int | Iterable[int]]) -> tuple[dict[str, Label], int | None]:
+    values = {name: value if isinstance(value, int) else tuple(value) for name, value in labels.items()}
+    ignore = values.pop(IGNORE, None)
+    foreground = {name: value for name, value in values.items() if value != 0}
+    if not foreground:
+        raise DatasetError(f"there is no foreground label to evaluate in {dict(labels)}")
+    return foreground, ignore if isinstance(ignore, int) else None

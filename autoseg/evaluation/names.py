@@ -1,0 +1,39 @@
+"""Which names an evaluation uses: labels and centres from the dataset that the masks belong to."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from autoseg.dataset import table
+from autoseg.dataset.description import FILE_NAME, read_description
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Names:
+    """Label names -> values (None: unknown), case -> centre, and the dataset folder they come from (None: none was found)."""
+
+    labels: dict[str, int] | None = None
+    centres: dict[str, str] = field(default_factory=dict)
+    folder: Path | None = None
+
+
+def names_for(reference: Path, dataset: Path = Path(".")) -> Names:
+    """Names from `dataset`, else from the folder that holds the reference folder; empty ones where neither is a dataset.
+
+    Raises:
+        DatasetError: a dataset was named that has no dataset.json, or dataset.json or cases.csv is not valid.
+    """
+    named = dataset != Path(".")
+    folders = (dataset,) if named else (dataset, reference.absolute().parent)
+    for folder in folders:
+        if named or (folder / FILE_NAME).exists():
+            labels = read_description(folder).labels
+            logger.info("labels from %s", folder / FILE_NAME)
+            rows = table.read_table(folder / table.FILE_NAME) if (folder / table.FILE_NAME).exists() else {}
+            return Names(labels, {name: row.centre for name, row in rows.items() if row.centre}, folder)
+    logger.warning("no %s in %s: labels are named by their values", FILE_NAME, " or ".join(map(str, folders)))
+    return Names()

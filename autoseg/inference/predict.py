@@ -1,0 +1,125 @@
+"""Masks for a folder of images, or for the files of one case, from a model folder or the dataset's own finished folds."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from autoseg import files
+from autoseg.dataset.prediction import find_cases
+from autoseg.dataset.workspace import Workspace
+from autoseg.errors import CasesFailed, DatasetError, ModelError
+from autoseg.inference.model_folder import finished_folds
+from autoseg.inference.predictor import CaseResult, Predictor
+from planners.plan import default_configuration
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class PredictionResult:
+    """What was predicted, and where it lies."""
+
+    folder: Path
+    model: Path
+    folds: tuple[str, ...]
+    cases: tuple[CaseResult, ...]
+    notes: tuple[str, ...]
+
+    def text(self) -> str:
+        """For a person."""
+        skipped = sum(case.skipped for case in self.cases)
+        seconds = sum(case.seconds for case in self.cases)
+        done = len(self.cases) - skipped
+        lines = [
+            f"{done} cases predicted with folds {', '.join(self.folds)} in {seconds:.1f} s"
+            + (f", {skipped} were done before" if skipped else "")
+        ]
+        return "\n".join([*lines, f"masks: {self.folder}", "For research use only; not a medical device."])
+
+    def to_dict(self) -> dict[str, Any]:
+        """For a machine."""
+        return {
+            "output": str(self.folder),
+            "model": str(self.model),
+            "folds": list(self.folds),
+            "notes": list(self.notes),
+            "cases": [
+                {"case": c.case, "mask": str(c.path), "notes": list(c.notes), "seconds": round(c.seconds, 3), "skipped": c.skipped}
+                for c in self.cases
+            ],
+        }
+
+
+def predict_folder(
+    inputs: Sequence[str | Path],
+    output: str | Path,
+    *,
+    dataset: str | Path = ".",
+    work: str | Path | None = None,
+    name: str = "default",
+    model: str | Path | None = None,
+    configuration: str | None = None,
+    folds: Sequence[str] | None = None,
+    device: str = "auto",
+    mirroring: bool = True,
+    step: float | None = None,
+    save_probabilities: bool = False,
+    resume: bool = False,
+    replace_nonfinite: bool = False,
+    workers: int | None = None,
+) -> PredictionResult:
+    """Predicts all cases found in `inputs` into `output`; the other arguments as in `autoseg_predict --help`.
+
+    Raises:
+        ModelError: no finished fold, or the model is damaged.
+        DatasetError: nothing to predict.
+        CasesFailed: some cases failed; the rest is done.
+    """
+    folder = Path(model) if model else own_model(Path(dataset), Path(work) if work else None, name, configuration)
+    predictor = Predictor(folder, folds=folds, device=device, mirroring=mirroring, step=step)
+    if model and configuration and predictor.model.dataset.configuration != configuration:
+        raise ModelError(f"{folder}: is a model of {predictor.model.dataset.configuration}; -c asks for {configuration}")
+    found = inputs[0] if len(inputs) == 1 else list(inputs)
+    cases, failures, notes = find_cases(found, predictor.plan.channels, predictor.plan.file_ending)
+    for note in notes:
+        logger.warning("%s", note)
+    if not cases and not failures:
+        raise DatasetError(
+            f"{', '.join(map(str, inputs))}: holds no images named as the model expects (case_0000{predictor.plan.file_ending})"
+        )
+    if not cases and failures:
+        raise CasesFailed(failures, 0)
+    results = predictor.predict_cases(
+        cases,
+        Path(output),
+        resume=resume,
+        save_probabilities=save_probabilities,
+        replace_nonfinite=replace_nonfinite,
+        prefetch=workers != 0,
+        failures=failures,
+        report=lambda result: logger.info("case %s: %.1f s%s", result.case, result.seconds, "".join(f"; {note}" for note in result.notes)),
+    )
+    return PredictionResult(Path(output), folder, predictor.folds, results, tuple(notes))
+
+
+def own_model(dataset: Path, work: Path | None, name: str, configuration: str | None) -> Path:
+    """The model folder of a dataset's plan and configuration.
+
+    Raises:
+        PlanError: there is no plan.
+        ModelError: no fold of it is finished.
+    """
+    workspace = Workspace.of(dataset, work, name)
+    plan = workspace.read_plan()
+    configuration = configuration or default_configuration(plan)
+    scheme = files.read_json(workspace.folds, error=ModelError)["scheme"]
+    folder = workspace.model(configuration, scheme)
+    if not finished_folds(folder):
+        raise ModelError(
+            f"{folder}: no fold of {configuration} is finished. Train one with: autoseg_train 0, or name a model folder with -m"
+        )
+    return folder

@@ -1,0 +1,418 @@
+"""`Predictor`: a model loaded once that segments images, one by one or a whole list while the next is being read."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from autoseg import files
+from autoseg.dataset.case import Case, split_ending
+from autoseg.errors import AutosegError, CasesFailed, DatasetError, ModelError, ResourceError
+from autoseg.images import Geometry, read_header, reorientation_to_canonical, write_mask
+from autoseg.inference.case_images import CaseImages, check_channels, read_case_images, take_images
+from autoseg.inference.memory import MemoryEstimate, available_memory, check_fits, memory_estimate
+from autoseg.inference.model_folder import ModelFolder
+from autoseg.inference.records import Record, Records, hash_inputs
+from autoseg.inference.restore import label_dtype
+from autoseg.inference.segmenter import Segmenter
+from autoseg.networks.precision import Precision, choose_device, choose_precision
+from autoseg.preprocessing.prepare import CaseProperties, prepare
+from planners.fingerprint import Fingerprint
+
+logger = logging.getLogger(__name__)
+
+SPACING_MARGIN = 1.25
+"""A spacing further than this factor outside the range of the training images is noted."""
+
+PROBABILITIES_ENDING = ".probabilities.npy"
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The result for one image.
+
+    Attributes:
+        mask: label values on the image's own grid, (z, y, x), uint8 or uint16.
+        geometry: that grid.
+        notes: what was found on the way, for people.
+        probabilities: float16 (classes, z, y, x) on the same grid where asked for, else None.
+    """
+
+    mask: np.ndarray
+    geometry: Geometry
+    notes: tuple[str, ...] = ()
+    probabilities: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class CaseResult:
+    """One case of a list: where its mask lies, what was noted, and whether it was there already."""
+
+    case: str
+    path: Path
+    notes: tuple[str, ...]
+    seconds: float
+    skipped: bool = False
+
+
+@dataclass(frozen=True)
+class _Ready:
+    """A case that waits for the network; `data` is None where there is nothing to see."""
+
+    geometry: Geometry
+    notes: tuple[str, ...]
+    data: np.ndarray | None
+    properties: CaseProperties | None
+
+
+class Predictor:
+    """A model folder's networks, loaded once.
+
+    Args:
+        model_folder: an opened model folder, or the path of one, zipped or not.
+        folds: which finished folds are ensembled; None means all.
+        device: "auto", "cpu", "cuda" or "cuda:INDEX".
+        mirroring: average over the flips that the plan allows.
+        step: of the sliding window as a share of the patch; None means the plan's.
+        precision: "fp32", "bf16" or "fp16"; None chooses by the device's capability.
+        threads: compute threads on a CPU; None leaves torch's setting.
+
+    Raises:
+        ModelError: the folder is damaged, lacks a fold that is asked for, or is the second stage of a cascade.
+        ResourceError: there is no such device.
+    """
+
+    def __init__(
+        self,
+        model_folder: str | Path | ModelFolder,
+        *,
+        folds: Iterable[str | int] | None = None,
+        device: str = "auto",
+        mirroring: bool = True,
+        step: float | None = None,
+        precision: Precision | None = None,
+        threads: int | None = None,
+    ):
+        import torch
+
+        self.model = model_folder if isinstance(model_folder, ModelFolder) else ModelFolder.open(model_folder)
+        if self.model.configuration.previous_stage:
+            raise ModelError(
+                f"{self.model.folder}: the configuration {self.model.dataset.configuration} continues from "
+                f"{self.model.configuration.previous_stage}; predicting with a cascade is not supported. Use another configuration with -c"
+            )
+        if step is not None and not 0 < step <= 1:
+            raise ModelError(f"--step {step:g}: must be above 0 and at most 1")
+        if threads is not None:
+            torch.set_num_threads(threads)
+        self.folds = self.model.choose_folds(folds)
+        where = choose_device(device)
+        networks = [self.model.load_network(fold, where) for fold in self.folds]
+        self.segmenter = Segmenter.of(
+            self.model.plan,
+            self.model.dataset.configuration,
+            networks,
+            device=where,
+            mirroring=mirroring,
+            step=step,
+            precision=precision or choose_precision(where),
+        )
+        logger.info(
+            "model %s: folds %s, %s on %s, %d mirrored views, step %g",
+            self.model.dataset.name,
+            ", ".join(self.folds),
+            self.segmenter.precision,
+            where,
+            1 << len(self.segmenter.window.mirror_axes),
+            self.segmenter.window.step,
+        )
+
+    @property
+    def plan(self) -> Any:
+        """The model's plan."""
+        return self.model.plan
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All that a mask depends on besides the images, as JSON: the model's content hash, folds, window, precision."""
+        window = self.segmenter.window
+        return {
+            "model": self.model.key,
+            "folds": list(self.folds),
+            "step": window.step,
+            "mirror_axes": list(window.mirror_axes),
+            "precision": self.segmenter.precision,
+            "device": self.segmenter.device.type,
+        }
+
+    def predict(
+        self,
+        images: Any,
+        *,
+        spacing: Sequence[float] | None = None,
+        case: str = "image",
+        probabilities: bool = False,
+        replace_nonfinite: bool = False,
+    ) -> Prediction:
+        """The mask of one image, on its own grid.
+
+        Args:
+            images: a float array (channels, z, y, x), or (z, y, x) for one channel, with `spacing`; or one image, or a sequence with one a
+                channel, each a path, a SimpleITK image or an `autoseg.images.Image`.
+            spacing: mm, (z, y, x), for arrays.
+            case: its name in messages.
+            probabilities: also return each class' probability; classes x image in float16.
+            replace_nonfinite: replace NaN and infinite voxels by the channel's smallest value, and note how many, instead of refusing.
+
+        Raises:
+            ImageError, GeometryError: the image is broken, not finite, or its channels do not fit each other or the model.
+            ResourceError: the memory does not suffice; found before starting.
+        """
+        taken = take_images(images, self.plan, spacing=spacing, case=case, replace_nonfinite=replace_nonfinite)
+        check_fits(self._estimate(taken[0].geometry, 0), case)
+        ready = self._prepare(check_channels(taken, self.plan, case, replace_nonfinite=replace_nonfinite))
+        del taken
+        classes = len(self.segmenter.label_values)
+        target = np.empty((classes, *ready.geometry.shape), np.float16) if probabilities else None
+        return Prediction(self._segment(ready, case, target), ready.geometry, ready.notes, target)
+
+    def predict_case(
+        self, case: Case, path: str | Path, *, save_probabilities: bool = False, replace_nonfinite: bool = False
+    ) -> CaseResult:
+        """Predicts one case from its files and writes its mask to `path`; raises as `predict`."""
+        started = time.monotonic()
+        ready = self._read(case, replace_nonfinite)
+        self._write(ready, case.name, Path(path), save_probabilities)
+        return CaseResult(case.name, Path(path), ready.notes, time.monotonic() - started)
+
+    def predict_cases(
+        self,
+        cases: Sequence[Case],
+        folder: str | Path,
+        *,
+        resume: bool = False,
+        save_probabilities: bool = False,
+        replace_nonfinite: bool = False,
+        prefetch: bool = True,
+        failures: Sequence[str] = (),
+        report: Callable[[CaseResult], None] = lambda result: None,
+    ) -> tuple[CaseResult, ...]:
+        """Predicts cases one after another into `folder`/CASE + the model's file ending, reading the next while the network works.
+
+        Args:
+            cases: with their files.
+            folder: made where missing; also gets predictions.jsonl, which tells what was predicted from what.
+            resume: skip cases that this model, applied in this way, already predicted from the same files, and whose outputs are intact.
+            save_probabilities: also write `folder`/CASE.probabilities.npy.
+            replace_nonfinite: as in `predict`.
+            prefetch: read and prepare the next case in a thread where memory allows.
+            failures: messages about cases that could not even be listed; they count as failed.
+            report: called with each finished case.
+
+        Returns:
+            One result a case, in order.
+
+        Raises:
+            CasesFailed: some cases failed; the others are done.
+            AutosegError: the only case failed: its own error.
+        """
+        folder = _writable(Path(folder))
+        records = Records(folder)
+        key = files.sha256_json(self.settings)
+        results: dict[str, CaseResult] = {}
+        errors: list[Exception] = []
+        if resume:
+            results = self._finished(cases, records, key, save_probabilities)
+            logger.info("%d of %d cases are predicted already", len(results), len(cases))
+        waiting = [case for case in cases if case.name not in results]
+        with _Lookahead(lambda case: self._read(case, replace_nonfinite), self._room_for_next, enabled=prefetch) as lookahead:
+            for case, following in zip_longest(waiting, waiting[1:]):
+                started = time.monotonic()
+                path = self._mask_path(folder, case)
+                try:
+                    ready = lookahead.take(case)
+                    if following is not None:
+                        lookahead.start(following)
+                    self._write(ready, case.name, path, save_probabilities)
+                    hashes = {file.name: files.sha256_file(file) for file in _outputs(path, save_probabilities)}
+                    records.add(Record(case.name, key, hash_inputs(case), hashes, ready.notes))
+                except (AutosegError, OSError, MemoryError) as error:
+                    logger.error("%s", error)
+                    errors.append(error)
+                    continue
+                results[case.name] = CaseResult(case.name, path, ready.notes, time.monotonic() - started)
+                report(results[case.name])
+        if len(cases) + len(failures) == 1 and (errors or failures):
+            raise errors[0] if errors else DatasetError(failures[0])
+        if errors or failures:
+            raise CasesFailed([*failures, *(str(error) for error in errors)], len(results))
+        return tuple(results[case.name] for case in cases)
+
+    def estimate(self, shape: Sequence[int], spacing: Sequence[float], value_bytes: int = 4) -> MemoryEstimate:
+        """The memory that predicting an image takes beyond what the process holds now.
+
+        Args:
+            shape, spacing: voxels and mm, (z, y, x) in canonical orientation.
+            value_bytes: bytes a voxel of a channel as read; 0 for images that are in memory already.
+        """
+        order = self.plan.transpose
+        shape, spacing = [shape[axis] for axis in order], [spacing[axis] for axis in order]
+        return memory_estimate(self.plan, self.model.dataset.configuration, shape, spacing, value_bytes=value_bytes)
+
+    def _estimate(self, geometry: Geometry, value_bytes: int) -> MemoryEstimate:
+        if self.plan.orientation == "canonical":
+            geometry = reorientation_to_canonical(geometry).apply_geometry(geometry)
+        estimate = self.estimate(geometry.shape, geometry.spacing, value_bytes)
+        logger.info("image of %s voxels: about %s of memory", "x".join(map(str, geometry.shape)), estimate)
+        return estimate
+
+    def _finished(self, cases: Sequence[Case], records: Records, key: str, save_probabilities: bool) -> dict[str, CaseResult]:
+        done = {}
+        for case in cases:
+            path = self._mask_path(records.folder, case)
+            record = records.complete(case, key, [file.name for file in _outputs(path, save_probabilities)])
+            if record is not None:
+                done[case.name] = CaseResult(case.name, path, record.notes, 0.0, skipped=True)
+        return done
+
+    def _mask_path(self, folder: Path, case: Case) -> Path:
+        return folder / f"{case.name}{self.plan.file_ending}"
+
+    def _room_for_next(self, case: Case) -> bool:
+        """Whether another case can be prepared while this one is predicted."""
+        try:
+            header = read_header(case.images[0].path)
+            estimate = self.estimate(header.shape, header.spacing)
+        except AutosegError:
+            return True  # reading it will say what is wrong
+        together = estimate.peak + estimate.prepared + estimate.images + estimate.preparing
+        return together < available_memory()
+
+    def _read(self, case: Case, replace_nonfinite: bool) -> _Ready:
+        header = read_header(case.images[0].path, case=case.name)
+        check_fits(self._estimate(header.geometry, np.dtype(header.dtype).itemsize), case.name)
+        return self._prepare(read_case_images(case, self.plan, replace_nonfinite=replace_nonfinite))
+
+    def _prepare(self, case: CaseImages) -> _Ready:
+        geometry = case.images[0].geometry
+        if case.is_blank:
+            return _Ready(geometry, case.notes, None, None)
+        prepared = prepare(case.images, None, self.plan, self.model.dataset.configuration)
+        spacing = unpermuted(prepared.properties.spacing, self.plan.transpose)
+        notes = (*case.notes, *prepared.properties.notes, *unseen_spacing(spacing, self.model.fingerprint))
+        return _Ready(geometry, tuple(dict.fromkeys(notes)), prepared.data, prepared.properties)
+
+    def _segment(self, ready: _Ready, case: str, probabilities: np.ndarray | None) -> np.ndarray:
+        if ready.data is None or ready.properties is None:
+            if probabilities is not None:
+                probabilities[0], probabilities[1:] = 1, 0
+            return np.zeros(ready.geometry.shape, label_dtype(self.segmenter.label_values))
+        try:
+            return self.segmenter.segment(ready.data, ready.properties, probabilities=probabilities, name=case)
+        except (MemoryError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and "memory" not in str(error).lower():
+                raise
+            raise ResourceError(f"case {case}: the memory did not suffice ({_first_line(error)}). {_LESS_MEMORY}") from None
+
+    def _write(self, ready: _Ready, case: str, path: Path, save_probabilities: bool) -> None:
+        if not save_probabilities:
+            write_mask(path, self._segment(ready, case, None), ready.geometry)
+            return
+
+        def write(temporary: Path) -> None:
+            shape = (len(self.segmenter.label_values), *ready.geometry.shape)
+            target = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float16, shape=shape)
+            write_mask(path, self._segment(ready, case, target), ready.geometry)
+            target.flush()
+
+        files.replace_with(probabilities_path(path), write)
+
+
+_LESS_MEMORY = "Close other programs, use --device cpu, fewer folds, or a machine with more memory"
+
+
+class _Lookahead:
+    """Prepares at most one case ahead, in a thread."""
+
+    def __init__(self, prepare_case: Callable[[Case], _Ready], has_room: Callable[[Case], bool], *, enabled: bool):
+        self._prepare, self._has_room, self._enabled = prepare_case, has_room, enabled
+        self._pool: ThreadPoolExecutor | None = None
+        self._waiting: tuple[Case, Future[_Ready]] | None = None
+
+    def __enter__(self) -> _Lookahead:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def start(self, case: Case) -> None:
+        """Begins to prepare a case, unless memory is short."""
+        if not self._enabled or not self._has_room(case):
+            return
+        self._pool = self._pool or ThreadPoolExecutor(1, thread_name_prefix="next-case")
+        self._waiting = (case, self._pool.submit(self._prepare, case))
+
+    def take(self, case: Case) -> _Ready:
+        """The prepared case, from the thread where it was begun there; raises what preparing raised."""
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None and waiting[0] is case:
+            return waiting[1].result()
+        return self._prepare(case)
+
+
+def unpermuted(values: Sequence[float], transpose: Sequence[int]) -> tuple[float, ...]:
+    """Values of network axes in array order."""
+    result = [0.0] * len(values)
+    for value, axis in zip(values, transpose, strict=True):
+        result[axis] = value
+    return tuple(result)
+
+
+def unseen_spacing(spacing: Sequence[float], fingerprint: Fingerprint | None) -> list[str]:
+    """A note where the image's spacing lies well outside that of all training images; else nothing.
+
+    Args:
+        spacing: mm, (z, y, x) after reorientation.
+        fingerprint: of the training images, None where unknown.
+    """
+    if fingerprint is None or not fingerprint.spacings:
+        return []
+    notes = []
+    for axis, name in enumerate("zyx"):
+        seen = [case[axis] for case in fingerprint.spacings]
+        if not min(seen) / SPACING_MARGIN <= spacing[axis] <= max(seen) * SPACING_MARGIN:
+            notes.append(f"spacing {spacing[axis]:.3g} mm along {name}: the training images have {min(seen):.3g} to {max(seen):.3g}")
+    return notes
+
+
+def probabilities_path(mask: Path) -> Path:
+    """Where the probabilities that go with a mask file are written: CASE.probabilities.npy beside it."""
+    return mask.with_name(split_ending(mask.name)[0] + PROBABILITIES_ENDING)
+
+
+def _outputs(mask: Path, save_probabilities: bool) -> list[Path]:
+    return [mask, probabilities_path(mask)] if save_probabilities else [mask]
+
+
+def _writable(folder: Path) -> Path:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise AutosegError(f"{folder}: cannot be made: {error.strerror}. Choose another output folder") from None
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise AutosegError(f"{folder}: cannot be written to. Choose another output folder")
+    return folder
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,96 @@
+"""What was predicted from what: one line a case beside the masks, so that an interrupted run can go on."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from autoseg import files
+from autoseg.dataset.case import Case
+from autoseg.errors import ResourceError
+
+NAME = "predictions.jsonl"
+
+
+@dataclass(frozen=True)
+class Record:
+    """One predicted case: hashes of what went in and of what came out.
+
+    Attributes:
+        case: its name.
+        settings: hash of the model, the folds and how they were applied.
+        inputs: hash of the image files.
+        outputs: file name -> SHA-256, of the mask and where written the probabilities.
+        notes: what was found on the way.
+    """
+
+    case: str
+    settings: str
+    inputs: str
+    outputs: dict[str, str]
+    notes: tuple[str, ...] = ()
+
+
+class Records:
+    """The records of an output folder.
+
+    They are appended with one write each, so that several processes may share the folder; a line that a kill cut short is ignored.
+    """
+
+    def __init__(self, folder: str | Path):
+        self.folder = Path(folder)
+        self.path = self.folder / NAME
+        self._known = _read(self.path)
+
+    def complete(self, case: Case, settings: str, outputs: list[str]) -> Record | None:
+        """The record of a case that was predicted with the same settings from the same files and whose outputs are intact; else None."""
+        record = self._known.get(case.name)
+        if record is None or record.settings != settings or not set(outputs) <= set(record.outputs):
+            return None
+        try:
+            intact = all(files.sha256_file(self.folder / name) == record.outputs[name] for name in outputs)
+            return record if intact and hash_inputs(case) == record.inputs else None
+        except OSError:
+            return None
+
+    def add(self, record: Record) -> None:
+        """Appends a record, on the disk when this returns."""
+        # The newline in front ends a line that a kill cut short.
+        line = "\n" + json.dumps(vars(record) | {"notes": list(record.notes)}, sort_keys=True, ensure_ascii=True) + "\n"
+        try:
+            descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+            try:
+                os.write(descriptor, line.encode("ascii"))
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            raise ResourceError(f"{self.path}: cannot be written: {error.strerror}. Free some space; what is predicted is kept") from error
+        self._known[record.case] = record
+
+
+def hash_inputs(case: Case) -> str:
+    """A hash of what the case's image files hold; names and places do not enter."""
+    return files.sha256_json([[files.sha256_file(source.path), source.component] for source in case.images])
+
+
+def _read(path: Path) -> dict[str, Record]:
+    found: dict[str, Record] = {}
+    if not path.is_file():
+        return found
+    for line in path.read_text(encoding="ascii", errors="replace").splitlines():
+        record = _parse(line)
+        if record is not None:
+            found[record.case] = record
+    return found
+
+
+def _parse(line: str) -> Record | None:
+    try:
+        document: dict[str, Any] = json.loads(line)
+        return Record(document["case"], document["settings"], document["inputs"], dict(document["outputs"]), tuple(document["notes"]))
+    except (ValueError, KeyError, TypeError):
+        return None

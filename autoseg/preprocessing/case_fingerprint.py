@@ -1,0 +1,126 @@
+"""What one case tells planning: its grid, its intensities in the labelled and in the non-zero region, its labels and lesions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from autoseg.images import Image, orientation_code, reorientation_to_canonical
+from autoseg.preprocessing.cases import read_case
+from autoseg.preprocessing.crop import bounding_box, nonzero_box, nonzero_mask, slices
+from planners.fingerprint import CaseFingerprint, IntensitySketch, sketch
+
+if TYPE_CHECKING:
+    from autoseg.dataset import Case, Dataset
+
+SKETCHED = 1 << 21
+"""Of a body with more voxels every n-th is sketched: it serves comparisons between centres, while the CT scheme comes from the foreground,
+which is always sketched whole."""
+
+
+def case_fingerprint(case: Case, dataset: Dataset, orientation: Literal["canonical", "as_stored"]) -> CaseFingerprint:
+    """The fingerprint of one case, each of its files read once.
+
+    Args:
+        case: of the dataset, with a mask.
+        dataset: for its label values.
+        orientation: the plan's; spacing and shapes are told after reorientation.
+
+    Raises:
+        ImageError: a file cannot be read.
+    """
+    images, mask = read_case(case)
+    return fingerprint_images(case, images, mask, orientation, tuple(dataset.labels.values()))
+
+
+def fingerprint_images(
+    case: Case, images: Sequence[Image], mask: Image | None, orientation: Literal["canonical", "as_stored"], labels: Sequence[int] = ()
+) -> CaseFingerprint:
+    """The fingerprint of a case that is in memory already.
+
+    Args:
+        case: name, patient and centre are taken.
+        images: one a channel, as read, on one grid.
+        mask: on the same grid, or None.
+        orientation: the plan's.
+        labels: values that are counted even where the mask has none of them.
+    """
+    stored = images[0].geometry
+    geometry, channels = stored, [image.array for image in images]
+    values = None if mask is None else mask.array
+    if orientation == "canonical":
+        turn = reorientation_to_canonical(stored)
+        geometry, channels = turn.apply_geometry(stored), [turn.apply(channel) for channel in channels]
+        values = None if values is None else turn.apply(values)
+
+    box = slices(nonzero_box(channels))
+    cropped = [channel[box] for channel in channels]
+    inside = nonzero_mask(cropped)
+    labelled = None if values is None else values[box] > 0
+    counts = {label: 0 for label in labels if label > 0} | ({} if values is None else label_voxels(values))
+    volume = float(np.prod(geometry.spacing))
+    return CaseFingerprint(
+        case=case.name,
+        patient=case.patient,
+        centre=case.centre,
+        spacing=_three(geometry.spacing),
+        shape=_three(channels[0].shape),
+        shape_after_crop=_three(cropped[0].shape),
+        relative_size=cropped[0].size / channels[0].size,
+        orientation=orientation_code(stored),
+        foreground=tuple(None if labelled is None else _sketch(channel[labelled]) for channel in cropped),
+        body=tuple(_thinned_sketch(channel.ravel() if inside is None else channel[inside]) for channel in cropped),
+        label_voxels=counts,
+        lesions={} if values is None else lesion_volumes(values, volume),
+    )
+
+
+def label_voxels(mask: np.ndarray) -> dict[int, int]:
+    """Label above 0 -> its voxels, ascending; labels that are absent are left out."""
+    found, counts = np.unique(mask[mask > 0], return_counts=True)
+    return {int(label): int(count) for label, count in zip(found, counts, strict=True)}
+
+
+def lesion_volumes(mask: np.ndarray, voxel_volume: float) -> dict[int, tuple[float, ...]]:
+    """Label above 0 -> the volume (mm3) of each of its 26-connected components, largest first.
+
+    Args:
+        mask: integers (z, y, x); touching voxels of different labels are different components.
+        voxel_volume: mm3.
+    """
+    box = bounding_box(mask > 0)
+    if box is None:
+        return {}
+    import cc3d
+
+    part = np.ascontiguousarray(mask[slices(box)].clip(min=0)).astype(np.uint16)
+    components, count = cc3d.connected_components(part, connectivity=26, return_N=True)
+    sizes = np.bincount(components.ravel(), minlength=count + 1)[1:]
+    label_of = np.zeros(count + 1, dtype=part.dtype)
+    label_of[components.ravel()] = part.ravel()
+    return {
+        int(label): tuple(float(n * voxel_volume) for n in sorted(sizes[label_of[1:] == label].tolist(), reverse=True))
+        for label in np.unique(label_of[1:])
+    }
+
+
+def _sketch(values: np.ndarray) -> IntensitySketch | None:
+    return sketch(values) if values.size else None
+
+
+def _thinned_sketch(values: np.ndarray) -> IntensitySketch | None:
+    step = -(-values.size // SKETCHED)
+    if step <= 1:
+        return _sketch(values)
+    thinned = sketch(values[::step])
+    low, high = float(values.min()), float(values.max())
+    quantiles = (low, *thinned.quantiles[1:-1], high)
+    return replace(thinned, count=values.size, minimum=low, maximum=high, quantiles=quantiles)
+
+
+def _three(values: Sequence[float]) -> tuple:
+    first, second, third = values
+    return first, second, third

@@ -1,0 +1,248 @@
+"""Prepared cases on disk: plain .npy files that are memory-mapped, with a JSON file that is written last and makes the case valid."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from autoseg.augmentation.counters import generator
+from autoseg.errors import DatasetError
+from autoseg.files import read_json, replace_with, sha256_file, sha256_json, write_json
+from autoseg.preprocessing.prepare import PREPARATION_VERSION, CaseProperties, Prepared
+from planners.plan import Plan
+
+SCHEMA = "autoseg-case/1"
+
+FEWEST_LOCATIONS = 10_000
+LOCATED_SHARE = 0.01
+
+Part = Literal["data", "labels", "locations"]
+
+
+class StoredFile(BaseModel):
+    """What an array file must be."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    size: int
+    sha256: str
+
+
+class Description(BaseModel):
+    """The JSON file of a prepared case."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    schema_: Literal["autoseg-case/1"] = Field(default=SCHEMA, alias="schema")
+    name: str
+    key: str
+    files: dict[Part, StoredFile]
+    properties: CaseProperties
+
+
+@dataclass(frozen=True)
+class StoredCase:
+    """A prepared case, opened.
+
+    Attributes:
+        name: the case.
+        data: float32 (c, z, y, x), a read-only memory map.
+        labels: int8 or int16 (z, y, x), a read-only memory map; None for a case without a mask.
+        properties: how it came about.
+        locations: label -> (n, 3) int32, voxels of that label, for sampling.
+    """
+
+    name: str
+    data: np.ndarray
+    labels: np.ndarray | None
+    properties: CaseProperties
+    locations: dict[int, np.ndarray]
+
+
+def cases_key(plan: Plan, configuration: str) -> str:
+    """A hash (16 hexadecimal characters) of exactly those plan fields that shape prepared cases: equal keys can share a folder."""
+    settings = plan.configuration(configuration)
+    return sha256_json(
+        {
+            "version": PREPARATION_VERSION,
+            "orientation": plan.orientation,
+            "transpose": plan.transpose,
+            "channels": plan.channels,
+            "labels": plan.labels,
+            "dimension": settings.dimension,
+            "spacing": settings.spacing,
+            "normalisation": [scheme.model_dump(mode="json") for scheme in settings.normalisation],
+            "resampling": settings.resampling.model_dump(mode="json", exclude={"logits_order"}),
+        }
+    )[:16]
+
+
+def class_locations(labels: np.ndarray, name: str) -> dict[int, np.ndarray]:
+    """Voxels of each label above 0 that is present, drawn without replacement: 10 000, or one in a hundred where that is more.
+
+    Args:
+        labels: integers (z, y, x).
+        name: the case; the draw depends on it and on the labels only.
+
+    Returns:
+        label -> int32 (n, 3), in the order of the array.
+    """
+    flat = labels.ravel()
+    locations = {}
+    for label in np.unique(flat[flat > 0]).tolist():
+        found = np.flatnonzero(flat == label)
+        wanted = min(len(found), max(FEWEST_LOCATIONS, int(np.ceil(LOCATED_SHARE * len(found)))))
+        if wanted < len(found):
+            rng = generator("class locations", name, label)
+            found = found[np.sort(rng.choice(len(found), wanted, replace=False, shuffle=False))]
+        locations[label] = np.stack(np.unravel_index(found, labels.shape), axis=1).astype(np.int32)
+    return locations
+
+
+def write_case(folder: str | Path, name: str, prepared: Prepared, key: str = "") -> None:
+    """Writes a prepared case. A case that is replaced is not valid in between.
+
+    Args:
+        folder: made where missing.
+        name: the case.
+        prepared: what `prepare` returned.
+        key: hash of the case's files (`content.case_key`); `is_complete` asks for it.
+
+    Raises:
+        ResourceError: the disk is full.
+    """
+    folder = Path(folder)
+    with suppress(FileNotFoundError):
+        _description(folder, name).unlink()
+    arrays = {"data": prepared.data}
+    if prepared.labels is not None:
+        arrays["labels"] = prepared.labels
+        arrays["locations"] = _as_table(class_locations(prepared.labels, name))
+    else:
+        with suppress(FileNotFoundError):
+            _array(folder, name, "labels").unlink()
+    files = {part: _write_array(_array(folder, name, part), array) for part, array in arrays.items()}
+    description = Description(name=name, key=key, files=files, properties=prepared.properties)
+    write_json(_description(folder, name), description.model_dump(mode="json", by_alias=True))
+
+
+def is_complete(folder: str | Path, name: str, key: str) -> bool:
+    """Whether the case was written in full from files of that key; looks at the JSON file and at sizes only."""
+    try:
+        description = _read(Path(folder), name)
+    except DatasetError:
+        return False
+    return description.key == key and not _missing(Path(folder), description)
+
+
+def open_case(folder: str | Path, name: str) -> StoredCase:
+    """A prepared case as memory maps; voxels are read when used.
+
+    Raises:
+        DatasetError: the case is missing, incomplete, malformed or of another schema.
+    """
+    folder = Path(folder)
+    description = _read(folder, name)
+    problems = _missing(folder, description)
+    if problems:
+        raise _damaged(folder, name, problems)
+    try:
+        data = np.load(_array(folder, name, "data"), mmap_mode="r", allow_pickle=False)
+        labels, locations = None, {}
+        if "labels" in description.files:
+            labels = np.load(_array(folder, name, "labels"), mmap_mode="r", allow_pickle=False)
+            locations = _from_table(np.load(_array(folder, name, "locations"), allow_pickle=False))
+    except (ValueError, OSError) as error:
+        raise _damaged(folder, name, [str(error)]) from error
+    return StoredCase(name, data, labels, description.properties, locations)
+
+
+def verify_case(folder: str | Path, name: str) -> None:
+    """Reads all of a prepared case and compares it with its checksums.
+
+    Raises:
+        DatasetError: the case is missing, or a file is not what was written; all of them are named.
+    """
+    folder = Path(folder)
+    description = _read(folder, name)
+    problems = _missing(folder, description)
+    if not problems:
+        paths = {_array(folder, name, part): file for part, file in description.files.items()}
+        problems = [f"{path.name} has another SHA-256 than was written" for path, file in paths.items() if sha256_file(path) != file.sha256]
+    if problems:
+        raise _damaged(folder, name, problems)
+
+
+def _description(folder: Path, name: str) -> Path:
+    return folder / f"{name}.json"
+
+
+def _array(folder: Path, name: str, part: str) -> Path:
+    return folder / f"{name}.{part}.npy"
+
+
+def _write_array(path: Path, array: np.ndarray) -> StoredFile:
+    array = np.ascontiguousarray(array)
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, np.lib.format.header_data_from_array_1_0(array))
+    # The buffer is hashed, not the file, so that an error of the disk shows.
+    parts = (header.getvalue(), memoryview(array.reshape(-1).view(np.uint8)))
+    digest = hashlib.sha256()
+
+    def write(temporary: Path) -> None:
+        with open(temporary, "wb") as stream:
+            for part in parts:
+                stream.write(part)
+                digest.update(part)
+
+    replace_with(path, write)
+    return StoredFile(size=sum(len(part) for part in parts), sha256=digest.hexdigest())
+
+
+def _as_table(locations: Mapping[int, np.ndarray]) -> np.ndarray:
+    """Rows of label, z, y, x."""
+    rows = [np.insert(places, 0, label, axis=1) for label, places in locations.items()]
+    return np.concatenate(rows).astype(np.int32) if rows else np.empty((0, 4), np.int32)
+
+
+def _from_table(table: np.ndarray) -> dict[int, np.ndarray]:
+    labels, starts = np.unique(table[:, 0], return_index=True)
+    return {int(label): rows[:, 1:] for label, rows in zip(labels, np.split(table, starts[1:]), strict=False)}
+
+
+def _read(folder: Path, name: str) -> Description:
+    document = read_json(_description(folder, name), error=DatasetError)
+    try:
+        description = Description.model_validate(document)
+    except ValidationError as error:
+        found = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
+        raise _damaged(folder, name, [f"{name}.json: {found}"]) from None
+    if "data" not in description.files or ("labels" in description.files) != ("locations" in description.files):
+        raise _damaged(folder, name, [f"{name}.json does not list the files of a case"])
+    return description
+
+
+def _missing(folder: Path, description: Description) -> list[str]:
+    problems = []
+    for part, file in description.files.items():
+        path = _array(folder, description.name, part)
+        size = path.stat().st_size if path.is_file() else None
+        if size is None:
+            problems.append(f"{path.name} is missing")
+        elif size != file.size:
+            problems.append(f"{path.name} has {size} bytes where {file.size} were written")
+    return problems
+
+
+def _damaged(folder: Path, name: str, problems: list[str]) -> DatasetError:
+    return DatasetError(
+        f"case {name}: the prepared case in {folder} is damaged: {'; '.join(problems)}. Run autoseg_plan again: it prepares this case anew"
+    )

@@ -1,0 +1,235 @@
+"""Batches of augmented patches, each a pure function of (seed, fold, epoch, iteration, sample).
+
+There is no sampler or worker state: any number of loader workers gives the same batches, and a resumed run sees what an uninterrupted one
+would have seen.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from autoseg.augmentation.counters import generator
+from autoseg.augmentation.pipeline import Augmenter
+from autoseg.errors import WorkerError
+from autoseg.preprocessing.store import StoredCase, open_case
+from autoseg.training.loop import Stopped
+from planners.plan import Augmentation, Configuration
+
+logger = logging.getLogger(__name__)
+
+OPEN_CASES = 256
+"""Memory maps kept open in one process."""
+
+
+def forced_foreground(sample: int, batch_size: int, fraction: float) -> bool:
+    """Whether this sample of a batch is centred on a foreground voxel: the last ones are, as nnU-Net does it.
+
+    >>> [forced_foreground(j, 2, 0.33) for j in range(2)]
+    [False, True]
+    """
+    return sample >= round(batch_size * (1 - fraction))
+
+
+def random_corner(rng: np.random.Generator, shape: Sequence[int], size: Sequence[int]) -> tuple[int, ...]:
+    """Lower corner (voxels, may be negative) of a box drawn evenly; a box larger than the image is padded on both sides."""
+    corner = []
+    for extent, wanted in zip(shape, size, strict=True):
+        need = max(0, wanted - extent)
+        corner.append(int(rng.integers(-(need // 2), extent + need // 2 + need % 2 - wanted + 1)))
+    return tuple(corner)
+
+
+def centred_corner(voxel: Sequence[int], shape: Sequence[int], size: Sequence[int]) -> tuple[int, ...]:
+    """Lower corner of the box with this voxel at its centre, clamped at the low end only, as nnU-Net does it."""
+    lowest = [-(max(0, wanted - extent) // 2) for extent, wanted in zip(shape, size, strict=True)]
+    return tuple(max(low, int(v) - wanted // 2) for low, v, wanted in zip(lowest, voxel, size, strict=True))
+
+
+def read_box(array: np.ndarray, corner: Sequence[int], size: Sequence[int], fill: float) -> np.ndarray:
+    """A copy of array[..., box], `fill` where the box leaves the array. The box counts on the last len(size) axes."""
+    spatial = array.shape[-len(size) :]
+    inside = [(max(0, c), min(n, c + s)) for c, s, n in zip(corner, size, spatial, strict=True)]
+    lead = array.shape[: array.ndim - len(size)]
+    out = np.full((*lead, *size), fill, dtype=array.dtype)
+    if all(low < high for low, high in inside):
+        source = tuple(slice(low, high) for low, high in inside)
+        target = tuple(slice(low - c, high - c) for (low, high), c in zip(inside, corner, strict=True))
+        out[(..., *target)] = array[(..., *source)]
+    return out
+
+
+@dataclass(frozen=True)
+class SampleSource:
+    """Draws single samples out of stored cases.
+
+    Args:
+        folder: where the prepared cases lie.
+        cases: their names; drawn with replacement, evenly.
+        configuration: patch size, batch size, augmentation.
+        seed, fold: the first parts of every sample's key.
+    """
+
+    folder: Path
+    cases: tuple[str, ...]
+    configuration: Configuration
+    seed: int
+    fold: str
+
+    def batch(self, purpose: str, epoch: int, iteration: int, augmenter: Augmenter, opened: CaseCache) -> tuple[Tensor, Tensor]:
+        """(data (n, c, *patch) float32, labels (n, *patch) int64)."""
+        size = self.configuration.batch_size
+        fraction = self.configuration.training.foreground_fraction
+        samples = [
+            self._sample(
+                generator(self.seed, self.fold, purpose, epoch, iteration, j), forced_foreground(j, size, fraction), augmenter, opened
+            )
+            for j in range(size)
+        ]
+        data = torch.from_numpy(np.stack([np.asarray(d, dtype=np.float32) for d, _ in samples]))
+        labels = torch.from_numpy(np.stack([np.asarray(label) for _, label in samples]).astype(np.int64))
+        return data, labels
+
+    def _sample(
+        self, rng: np.random.Generator, foreground: bool, augmenter: Augmenter, opened: CaseCache
+    ) -> tuple[np.ndarray, np.ndarray]:
+        case = opened.get(self.cases[int(rng.integers(len(self.cases)))])
+        data, labels, voxel = case.data, case.labels, None
+        present = [label for label in sorted(case.locations) if len(case.locations[label])]
+        if foreground and present:
+            places = case.locations[present[int(rng.integers(len(present)))]]
+            voxel = places[int(rng.integers(len(places)))]
+        if self.configuration.dimension == 2:
+            plane = int(voxel[0]) if voxel is not None else int(rng.integers(labels.shape[0]))
+            data, labels = data[:, plane], labels[plane]
+            voxel = voxel[1:] if voxel is not None else None
+        patch = self.configuration.patch_size
+        corner = random_corner(rng, labels.shape, patch) if voxel is None else centred_corner(voxel, labels.shape, patch)
+        draw = augmenter.draw(rng, data.shape[0])
+        corner = tuple(c + p // 2 - s // 2 for c, p, s in zip(corner, patch, draw.read_size, strict=True))
+        image = read_box(data, corner, draw.read_size, 0)
+        mask = read_box(labels, corner, draw.read_size, -1)
+        image, mask = augmenter.apply(image, mask[None].astype(np.int16), draw)
+        return np.asarray(image), np.asarray(mask).reshape(patch)
+
+
+class CaseCache:
+    """Stored cases kept open, the least recently used closed first."""
+
+    def __init__(self, folder: Path, limit: int = OPEN_CASES):
+        self.folder, self.limit = folder, limit
+        self._open: OrderedDict[str, StoredCase] = OrderedDict()
+
+    def get(self, name: str) -> StoredCase:
+        """The case, opened if it is not."""
+        if name not in self._open:
+            if len(self._open) >= self.limit:
+                self._open.popitem(last=False)
+            self._open[name] = open_case(self.folder, name)
+        self._open.move_to_end(name)
+        return self._open[name]
+
+
+class _Counted(Dataset):
+    """Batch number -> batch, for a DataLoader."""
+
+    def __init__(self, source: SampleSource, iterations: int):
+        self.source, self.iterations = source, iterations
+        self.augmenter: Augmenter | None = None
+        self.opened: CaseCache | None = None
+
+    def __len__(self) -> int:
+        return self.source.configuration.training.epochs * self.iterations
+
+    def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
+        if self.opened is None or self.augmenter is None:
+            configuration = self.source.configuration
+            self.opened = CaseCache(self.source.folder)
+            self.augmenter = Augmenter(configuration.augmentation, configuration.patch_size)
+        epoch, iteration = divmod(number, self.iterations)
+        return self.source.batch("train", epoch, iteration, self.augmenter, self.opened)
+
+
+class SegmentationBatches:
+    """Training and validation batches of one fold (the loop's `Batches`).
+
+    Args:
+        source: draws the training samples.
+        validation: names of the cases that the learning curve is drawn on; none gives no validation batches.
+        workers: loader processes; 0 = in this process.
+    """
+
+    def __init__(self, source: SampleSource, validation: tuple[str, ...], workers: int):
+        self.source = source
+        self.workers = workers
+        self.iterations = source.configuration.training.iterations
+        self._validation = SampleSource(source.folder, validation, source.configuration, source.seed, source.fold)
+        self._plain = Augmenter(PLAIN, source.configuration.patch_size)
+        self._opened = CaseCache(source.folder)
+
+    def stream(self, epoch: int, iteration: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Batches from that point to the end of training, in order."""
+        counted = _Counted(self.source, self.iterations)
+        numbers = range(epoch * self.iterations + iteration, len(counted))
+        if self.workers == 0:
+            yield from (counted[number] for number in numbers)
+            return
+        loader = DataLoader(
+            counted,
+            sampler=numbers,
+            batch_size=None,
+            num_workers=self.workers,
+            prefetch_factor=2,
+            multiprocessing_context="spawn",
+            worker_init_fn=_start_worker,
+            pin_memory=torch.cuda.is_available(),
+        )
+        yield from loader
+
+    def validation(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Unaugmented random patches of the fold's validation cases; the same for the same epoch."""
+        if not self._validation.cases:
+            return
+        for iteration in range(self.source.configuration.training.validation_iterations):
+            yield self._validation.batch("validation", epoch, iteration, self._plain, self._opened)
+
+
+PLAIN = Augmentation(
+    spatial=None, noise=None, blur=None, brightness=None, contrast=None, low_resolution=None, gamma=None, mirror=None
+)
+
+
+@contextmanager
+def loader_deaths(stopping: Callable[[], bool]) -> Iterator[None]:
+    """Context in which the death of a loader process becomes a `WorkerError`, or `Stopped` where training is being stopped anyway.
+
+    torch raises it from a signal handler, so at any point, even inside an optimiser's step: what is in memory is then not to be saved.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        if stopping():
+            raise Stopped("stopped; training goes on from the checkpoint of its last epoch") from None
+        raise WorkerError(
+            f"a loader process died ({error}). Most often the system killed it for lack of memory: close other programs or train with "
+            "--workers 0; training goes on from its checkpoint"
+        ) from error
+
+
+def _start_worker(_: int) -> None:
+    """One compute thread; deaf to the signals that go to a whole process group: the parent stops its workers itself."""
+    torch.set_num_threads(1)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)

@@ -1,0 +1,65 @@
+"""Out-of-fold masks of a trained fold, and their scores."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from autoseg import files
+from autoseg.dataset.dataset import Dataset
+from autoseg.errors import CasesFailed
+from autoseg.evaluation.evaluate import evaluate
+from autoseg.inference.model_folder import ModelDataset, write_model_folder
+from autoseg.inference.predictor import Predictor
+from planners.fingerprint import Fingerprint
+from planners.plan import Plan
+
+logger = logging.getLogger(__name__)
+
+ALL = "all"
+
+
+def publish_fold(dataset: Dataset, plan: Plan, configuration: str, scheme: str, folder: Path, fingerprint: Path) -> None:
+    """Writes or refreshes the model folder around a fold whose weights are in place."""
+    described = ModelDataset(dataset.name, tuple(dataset.channels), dict(dataset.labels), plan.file_ending, configuration, scheme)
+    measured = Fingerprint.from_json(fingerprint.read_text(encoding="utf-8")) if fingerprint.exists() else None
+    write_model_folder(folder.parent, plan=plan, dataset=described, fingerprint=measured)
+
+
+def predict_out_of_fold(dataset: Dataset, folder: Path, fold: str, held_out: tuple[str, ...], *, device: str, workers: int) -> dict[str, Any]:
+    """The scores of the fold's held-out cases, predicted with its final weights; masks go to `folder`/masks, scores to summary.json.
+
+    Under the fold "all" the held-out cases are the training cases: the summary says so.
+
+    Raises:
+        CasesFailed: some held-out cases could not be predicted; the others are scored.
+    """
+    predictor = Predictor(folder.parent, folds=[fold], device=device)
+    cases = [dataset.case(name) for name in sorted(held_out)]
+    masks = folder / "masks"
+    failed: CasesFailed | None = None
+    try:
+        predictor.predict_cases(cases, masks)
+    except CasesFailed as error:
+        failed = error
+    references = {case.name: case.label for case in cases if case.label is not None}
+    evaluation = evaluate(
+        references,
+        masks,
+        labels=dataset.labels,
+        centres={case.name: case.centre for case in cases},
+        cases=sorted(references),
+        workers=workers if len(cases) > 8 else 0,
+    )
+    dice = {label: _number(evaluation.summary(label).means["dice"].mean) for label in evaluation.labels} | {"mean": _number(evaluation.mean_dice)}
+    document = {"fold": fold, "out_of_fold": fold != ALL, "dice": dice, **evaluation.to_dict(), **evaluation.to_nnunet_summary()}
+    files.write_json(folder / "summary.json", document)
+    files.write_text(folder / "summary.csv", evaluation.to_csv())
+    if failed is not None:
+        raise failed
+    return document
+
+
+def _number(value: float) -> float | None:
+    return value if value == value else None

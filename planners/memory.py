@@ -1,0 +1,142 @@
+"""How much a network holds and computes, before it is built."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from planners.plan import ResidualUNetSpec, UNetSpec
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One convolution (or the pooling on a residual skip, which has no weights).
+
+    `kernel`: weights an input channel reaches an output voxel through; for a transposed convolution with kernel = stride that is one
+    of its `kernel` positions, hence `taps`.
+    """
+
+    name: str
+    inputs: int
+    outputs: int
+    kernel: int
+    voxels: int
+    taps: int
+    bias: bool = True
+    norm: bool = True
+    weights: bool = True
+
+    @property
+    def elements(self) -> int:
+        """Numbers in its output for one sample."""
+        return self.outputs * self.voxels
+
+    @property
+    def parameters(self) -> int:
+        """Trainable numbers, the affine instance norm behind it included."""
+        if not self.weights:
+            return 0
+        return self.outputs * (self.inputs * self.kernel + (1 if self.bias else 0) + (2 if self.norm else 0))
+
+    @property
+    def multiply_adds(self) -> int:
+        """Multiplications (each with an addition) for one sample."""
+        return self.inputs * self.taps * self.elements if self.weights else 0
+
+
+def layers(network: UNetSpec | ResidualUNetSpec, patch_size: Sequence[int], in_channels: int, out_channels: int) -> Iterator[Layer]:
+    """Every convolution of a network in order of computation; heads are named "head 0" (full resolution) and up."""
+    sizes = _stage_sizes(network, patch_size)
+    if isinstance(network, UNetSpec):
+        yield from _plain_encoder(network, sizes, in_channels)
+    else:
+        yield from _residual_encoder(network, sizes, in_channels)
+    yield from _decoder(network, sizes, out_channels)
+
+
+def element_count(
+    network: UNetSpec | ResidualUNetSpec, patch_size: Sequence[int], in_channels: int, out_channels: int, *, heads: bool = False
+) -> int:
+    """Numbers in the outputs of all convolutions for one sample: what planning takes as the measure of memory.
+
+    Norms and activations are not counted, nor the deep-supervision heads below full resolution unless `heads`.
+
+    Args:
+        network: its architecture.
+        patch_size: voxels, network order.
+        in_channels: image channels (convolutions' inputs are not counted, so it changes nothing for a plain network).
+        out_channels: classes, background included.
+        heads: count the heads of all decoder levels.
+
+    Source: nnU-Net's estimate; its published totals for residual encoders (558319104, 129793792) include all heads.
+    """
+    return sum(
+        layer.elements
+        for layer in layers(network, patch_size, in_channels, out_channels)
+        if heads or not layer.name.startswith("head") or layer.name == "head 0"
+    )
+
+
+def parameter_count(network: UNetSpec | ResidualUNetSpec, in_channels: int, out_channels: int) -> int:
+    """Trainable numbers of a network, heads at every decoder level included (they are always built)."""
+    smallest = [math.prod(stride[axis] for stride in network.strides) for axis in range(len(network.strides[0]))]
+    return sum(layer.parameters for layer in layers(network, smallest, in_channels, out_channels))
+
+
+def multiply_adds(network: UNetSpec | ResidualUNetSpec, patch_size: Sequence[int], in_channels: int, out_channels: int) -> int:
+    """Multiply-adds of one forward pass of one sample, without deep supervision; a training step costs about three times that."""
+    return sum(
+        layer.multiply_adds
+        for layer in layers(network, patch_size, in_channels, out_channels)
+        if not layer.name.startswith("head") or layer.name == "head 0"
+    )
+
+
+def _stage_sizes(network: UNetSpec | ResidualUNetSpec, patch_size: Sequence[int]) -> list[int]:
+    size, sizes = list(patch_size), []
+    for stride in network.strides:
+        size = [math.ceil(length / step) for length, step in zip(size, stride, strict=True)]
+        sizes.append(math.prod(size))
+    return sizes
+
+
+def _convolution(name: str, inputs: int, outputs: int, kernel: int, voxels: int, bias: bool = True, norm: bool = True) -> Layer:
+    return Layer(name, inputs, outputs, kernel, voxels, taps=kernel, bias=bias, norm=norm)
+
+
+def _plain_encoder(network: UNetSpec, sizes: Sequence[int], in_channels: int) -> Iterator[Layer]:
+    channels = in_channels
+    for stage, (features, kernel) in enumerate(zip(network.features, network.kernels, strict=True)):
+        for index in range(network.convs_per_stage[stage]):
+            yield _convolution(f"encoder {stage}.{index}", channels, features, math.prod(kernel), sizes[stage])
+            channels = features
+
+
+def _residual_encoder(network: ResidualUNetSpec, sizes: Sequence[int], in_channels: int) -> Iterator[Layer]:
+    channels = network.features[0]
+    yield _convolution("stem", in_channels, channels, math.prod(network.kernels[0]), sizes[0])
+    for stage, (features, kernel) in enumerate(zip(network.features, network.kernels, strict=True)):
+        taps = math.prod(kernel)
+        strided = any(step != 1 for step in network.strides[stage])
+        for block in range(network.blocks_per_stage[stage]):
+            name = f"encoder {stage}.{block}"
+            yield _convolution(f"{name} first", channels, features, taps, sizes[stage])
+            yield _convolution(f"{name} second", features, features, taps, sizes[stage])
+            if channels != features:
+                yield _convolution(f"{name} skip", channels, features, 1, sizes[stage], bias=False)
+            elif strided and block == 0:
+                yield Layer(f"{name} skip", channels, features, 0, sizes[stage], taps=0, weights=False)
+            channels = features
+
+
+def _decoder(network: UNetSpec | ResidualUNetSpec, sizes: Sequence[int], out_channels: int) -> Iterator[Layer]:
+    for level in reversed(range(len(sizes) - 1)):
+        features, below = network.features[level], network.features[level + 1]
+        up = math.prod(network.strides[level + 1])
+        yield Layer(f"up {level}", below, features, up, sizes[level], taps=1, norm=False)
+        channels = 2 * features
+        for index in range(network.convs_per_decoder_stage[len(sizes) - 2 - level]):
+            yield _convolution(f"decoder {level}.{index}", channels, features, math.prod(network.kernels[level]), sizes[level])
+            channels = features
+        yield _convolution(f"head {level}", features, out_channels, 1, sizes[level], norm=False)

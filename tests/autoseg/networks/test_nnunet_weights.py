@@ -1,0 +1,70 @@
+import pytest
+import torch
+
+from autoseg.errors import ModelError
+from autoseg.networks import build_network, weight_map_from_nnunet
+from planners.plan import ResidualUNetSpec, UNetSpec
+
+LAYOUT = {"features": (4, 8, 8), "strides": ((1, 1, 1), (2, 2, 2), (2, 2, 2)), "kernels": ((3, 3, 3),) * 3}
+PLAIN = UNetSpec(**LAYOUT, convs_per_stage=(2, 2, 2), convs_per_decoder_stage=(2, 2))
+RESIDUAL = ResidualUNetSpec(**LAYOUT, blocks_per_stage=(1, 2, 2), convs_per_decoder_stage=(1, 1))
+
+
+def _layer(name, *, bias=True):
+    """The names under which nnU-Net 2.8.1 stores one convolution with its norm, as printed by its own state dict."""
+    convolution = ["weight", "bias"] if bias else ["weight"]
+    names = [f"{name}.conv.{kind}" for kind in convolution] + [f"{name}.norm.{kind}" for kind in ("weight", "bias")]
+    return (
+        names + [f"{name}.all_modules.0.{kind}" for kind in convolution] + [f"{name}.all_modules.1.{kind}" for kind in ("weight", "bias")]
+    )
+
+
+def _state(encoder, decoder_convs):
+    names = encoder + [f"decoder.{name}" for name in encoder]
+    for level in range(2):
+        for index in range(decoder_convs):
+            names += _layer(f"decoder.stages.{level}.convs.{index}")
+        names += [f"decoder.{part}.{level}.{kind}" for part in ("transpconvs", "seg_layers") for kind in ("weight", "bias")]
+    return {name: torch.tensor(float(number)) for number, name in enumerate(names)}
+
+
+def _plain_state():
+    return _state([name for stage in range(3) for index in range(2) for name in _layer(f"encoder.stages.{stage}.0.convs.{index}")], 2)
+
+
+def _residual_state():
+    names = _layer("encoder.stem.convs.0")
+    for stage, blocks in enumerate((1, 2, 2)):
+        for block in range(blocks):
+            names += _layer(f"encoder.stages.{stage}.blocks.{block}.conv1") + _layer(f"encoder.stages.{stage}.blocks.{block}.conv2")
+    names += _layer("encoder.stages.1.blocks.0.skip.1", bias=False)  # stage 2 keeps its 8 channels: pooled, not projected
+    return _state(names, 1)
+
+
+@pytest.mark.parametrize(("spec", "state"), [(PLAIN, _plain_state()), (RESIDUAL, _residual_state())], ids=["plain", "residual"])
+def test_names_are_exactly_those_of_our_network(spec, state):
+    assert weight_map_from_nnunet(state).keys() == build_network(spec, 1, 2, 3).state_dict().keys()
+
+
+def test_tensors_go_to_the_layer_of_the_same_place():
+    state = _residual_state()
+    mapped = weight_map_from_nnunet(state)
+    pairs = {
+        "encoder.stem.convs.0.norm.bias": "encoder.stem.norm.bias",
+        "encoder.stages.2.blocks.1.conv2.conv.weight": "encoder.stages.2.1.conv2.conv.weight",
+        "encoder.stages.1.blocks.0.skip.1.norm.weight": "encoder.stages.1.0.skip.norm.weight",
+        "decoder.transpconvs.1.bias": "decoder.upsamplings.1.bias",
+        "decoder.seg_layers.0.weight": "decoder.heads.0.weight",
+    }
+    assert all(mapped[ours] is state[theirs] for theirs, ours in pairs.items())
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod."])
+def test_wrappers_of_parallel_training_and_compilation_are_peeled_off(prefix):
+    wrapped = {prefix + name: tensor for name, tensor in _plain_state().items()}
+    assert weight_map_from_nnunet(wrapped).keys() == weight_map_from_nnunet(_plain_state()).keys()
+
+
+def test_an_unknown_weight_is_named():
+    with pytest.raises(ModelError, match="encoder.attention.weight"):
+        weight_map_from_nnunet({**_plain_state(), "encoder.attention.weight": torch.zeros(1)})

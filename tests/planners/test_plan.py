@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from planners import plan as schema
+from planners.plan import Plan, PlanInvalid, migrate, override
+from planners.planner import plan
+
+
+@pytest.fixture(scope="module")
+def planned(make_fingerprint):
+    return plan(make_fingerprint([(1.0, 0.767, 0.767)], [(482, 512, 512)], cases=131, channels=["CT", "PT"], labels=3))
+
+
+def test_json_round_trip_is_exact(planned):
+    again = Plan.from_json(planned.to_json())
+    assert again == planned
+    assert again.to_json() == planned.to_json()
+    assert json.loads(planned.to_json())["schema"] == "autoseg-plan/1"
+
+
+def _edited(planned, path, value):
+    document = json.loads(planned.to_json())
+    target = document
+    *first, last = path
+    for key in first:
+        target = target[key]
+    target[last] = value
+    return json.dumps(document)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (("colour",), 1, "colour: is not a known field"),
+        (("configurations", "2d", "colour"), 1, "configurations.2d.colour: is not a known field"),
+        (("configurations", "2d", "training", "colour"), 1, "training.colour: is not a known field"),
+        (("configurations", "2d", "network", "kind"), "transformer", "configurations.2d.network"),
+        (("configurations", "2d", "batch_size"), 0, "configurations.2d.batch_size"),
+        (("configurations", "3d_fullres", "patch_size"), [100, 128, 128], "divisible by the product of the strides"),
+        (("configurations", "3d_fullres", "patch_size"), [128, 128], "patch_size needs 3 entries, found 2"),
+        (("configurations", "3d_fullres", "spacing"), [0, 1, 1], "spacing must be positive"),
+        (("configurations", "3d_fullres", "inference", "mirror_axes"), [3], "mirror_axes must be axes below 3"),
+        (("configurations", "3d_fullres", "network", "features"), [32, 64], "2 stages"),
+        (("configurations", "3d_fullres", "training", "loss", "smooth"), float("nan"), "smooth"),
+        (("orientation",), "upside_down", "orientation"),
+        (("schema",), "autoseg-plan/2", "this release reads up to autoseg-plan/1. Install an autoseg release that reads autoseg-plan/2"),
+        (("schema",), "autoseg-fingerprint/1", "must be 'autoseg-plan/N'"),
+        (("schema",), "autoseg-plan/0", "no migration to autoseg-plan/1"),
+    ],
+)
+def test_a_broken_plan_is_refused_by_field(planned, path, value, message):
+    with pytest.raises(PlanInvalid, match=r"plan\.json: ") as caught:
+        Plan.from_json(_edited(planned, path, value), source="plan.json")
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "3", "{}"])
+def test_no_plan_at_all(text):
+    with pytest.raises(PlanInvalid, match=r"plan\.json: "):
+        Plan.from_json(text, source="plan.json")
+
+
+def test_an_older_plan_migrates_step_by_step(planned, monkeypatch):
+    old = json.loads(planned.to_json())
+    old["schema"] = "autoseg-plan/0"
+    old["title"] = old.pop("name")
+
+    def rename(document):
+        return {**{key: value for key, value in document.items() if key != "title"}, "name": document["title"]}
+
+    monkeypatch.setitem(schema.MIGRATIONS, 0, rename)
+    assert Plan.model_validate(migrate(old)) == planned
+
+
+def test_configuration_by_name(planned):
+    assert planned.configuration("2d") is planned.configurations["2d"]
+    with pytest.raises(PlanInvalid, match="no configuration '4d'; it has: 2d, 3d_lowres, 3d_fullres, 3d_cascade_fullres"):
+        planned.configuration("4d")
+
+
+def test_foreground_labels_ascend(planned):
+    assert planned.foreground_labels == (1, 2)
+
+
+def test_override_one_configuration_or_all(planned):
+    one = override(planned, {"training.epochs": 5, "training.optimiser.lr": 0.1}, "2d")
+    assert (one.configurations["2d"].training.epochs, one.configurations["2d"].training.optimiser.lr) == (5, 0.1)
+    assert one.configurations["3d_fullres"] == planned.configurations["3d_fullres"]
+    everywhere = override(planned, {"training.epochs": 5})
+    assert {c.training.epochs for c in everywhere.configurations.values()} == {5}
+    assert planned.configurations["2d"].training.epochs == 1000
+
+
+def test_override_by_full_path_and_in_lists(planned):
+    found = override(planned, {"orientation": "as_stored", "configurations.2d.batch_size": 4, "normalisation.0.lower": -1000.0})
+    assert (found.orientation, found.configurations["2d"].batch_size) == ("as_stored", 4)
+    assert all(c.normalisation[0].lower == -1000 for c in found.configurations.values())
+
+
+@pytest.mark.parametrize(
+    ("settings", "configuration", "message"),
+    [
+        ({"training.epoch": 5}, None, "no field 'epoch' here; known: epochs"),
+        ({"training.epochs": 0}, None, "training.epochs"),
+        ({"training.epochs": "many"}, None, "training.epochs"),
+        ({"patch_size": [100, 100]}, "2d", "divisible"),
+        ({"normalisation.7.lower": 0}, None, "known: 0 to 1"),
+        ({"batch_size.x": 0}, None, "known: nothing"),
+        ({"training.epochs": 5}, "4d", "4d"),
+    ],
+)
+def test_override_refuses(planned, settings, configuration, message):
+    with pytest.raises(PlanInvalid) as caught:
+        override(planned, settings, configuration)
+    assert message in str(caught.value)
