@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from autoseg.errors import AutosegError, WorkerError
+from autoseg.errors import AutosegError, ResourceError, WorkerError
 
 logger = logging.getLogger(__name__)
 
@@ -78,6 +78,7 @@ def map_cases(
 
     Raises:
         ValueError: `workers` is negative, or there are not as many names as items.
+        ResourceError: there is no room for temporary files.
     """
     tasks = deque(_Task(index, name, item) for index, (name, item) in enumerate(zip(names, items, strict=True)))
     if workers < 0:
@@ -153,6 +154,10 @@ def _unexpected(name: str, text: str) -> WorkerError:
     return WorkerError(f"case {name}: an error that autoseg did not expect; please report it with these lines:\n{text.rstrip()}")
 
 
+def _as_autoseg_error(name: str, error: BaseException) -> AutosegError:
+    return error if isinstance(error, AutosegError) else _unexpected(name, _text(error))
+
+
 def _with_bar(outcomes: Generator[Outcome[T], None, None], total: int, text: str) -> Generator[Outcome[T], None, None]:
     from tqdm import tqdm
 
@@ -170,7 +175,7 @@ def _map_in_processes(function: Callable[[Any], T], tasks: deque[_Task], workers
     first_deaths: dict[int, _Death] = {}
     set_aside: list[_Task] = []
     stray = 0
-    with tempfile.TemporaryDirectory(prefix="autoseg-workers-", ignore_cleanup_errors=True) as scratch:
+    with _scratch_folder() as scratch:
         while tasks or set_aside:
             if not tasks:
                 tasks, set_aside, workers = deque(set_aside), [], 1
@@ -200,6 +205,13 @@ def _map_in_processes(function: Callable[[Any], T], tasks: deque[_Task], workers
                 yield from _give_up([*tasks, *set_aside], crash.reason)
                 return
             workers = halved
+
+
+def _scratch_folder() -> tempfile.TemporaryDirectory[str]:
+    try:
+        return tempfile.TemporaryDirectory(prefix="autoseg-workers-", ignore_cleanup_errors=True)
+    except OSError as error:
+        raise _no_scratch(error) from None
 
 
 def _died_twice(name: str, first: _Death, second: _Death) -> WorkerError:
@@ -240,7 +252,7 @@ def _run_pool(function: Callable[[Any], T], tasks: deque[_Task], workers: int, s
                     if isinstance(problem, BrokenProcessPool):
                         return (yield from _after_crash(running, watch, scratch, problem))
                     task = running.pop(future)
-                    yield _collect(task, scratch) if problem is None else Outcome(task.name, error=_unexpected(task.name, _text(problem)))
+                    yield _collect(task, scratch) if problem is None else Outcome(task.name, error=_as_autoseg_error(task.name, problem))
             finished = True
         finally:
             executor.shutdown(wait=True, kill_workers=not finished)
@@ -369,7 +381,8 @@ def _end_with_parent(parent: int) -> None:
 
 def _work(function: Callable[[Any], Any], item: Any, name: str, scratch: Path, index: int) -> None:
     mark = _mark_path(scratch, index)
-    mark.write_text(str(os.getpid()))
+    with suppress(OSError):  # a mark only serves messages
+        mark.write_text(str(os.getpid()))
     try:
         result = (function(item), None)
     except AutosegError as error:
@@ -377,7 +390,7 @@ def _work(function: Callable[[Any], Any], item: Any, name: str, scratch: Path, i
     except BaseException:
         result = (None, _unexpected(name, traceback.format_exc()))
     _write_result(_result_path(scratch, index), _pickled(result, name))
-    mark.unlink()
+    mark.unlink(missing_ok=True)
 
 
 def _pickled(result: tuple[Any, AutosegError | None], name: str) -> bytes:
@@ -395,8 +408,18 @@ def _pickled(result: tuple[Any, AutosegError | None], name: str) -> bytes:
 
 def _write_result(path: Path, data: bytes) -> None:
     partial = path.with_suffix(".partial")
-    partial.write_bytes(data)
-    os.replace(partial, path)
+    try:
+        partial.write_bytes(data)
+        os.replace(partial, path)
+    except OSError as error:
+        raise _no_scratch(error) from None
+
+
+def _no_scratch(error: OSError) -> ResourceError:
+    return ResourceError(
+        f"{tempfile.gettempdir()}: results on their way cannot be kept there: {error.strerror}. "
+        "Free some space, or set TMPDIR to another folder"
+    )
 
 
 def _mark_path(scratch: Path, index: int) -> Path:

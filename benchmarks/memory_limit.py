@@ -6,8 +6,8 @@
 
 Prints minutes, the tree's peak, and whether the mask lies on the CT's grid. The network's weights are random: time and memory do not depend
 on what it learnt. The limit is set by a memory control group (version 2 or 1) below this process's own where one can be made; the kernel
-then kills what goes above. Elsewhere the tree is watched every few milliseconds and killed when the sum of its processes' memory goes above;
-the output says which of the two was used. Exit status 0 only if the case was finished, under the limit, on the right grid.
+then kills what goes above. Elsewhere the tree is watched every few milliseconds and killed when the sum of its processes' memory goes
+above; the output says which of the two was used. Exit status 0 only if the case was finished, under the limit, on the right grid.
 """
 
 from __future__ import annotations

@@ -254,9 +254,7 @@ def main() -> int:
     else:
         batches = generated_batches(options.steps, options.batch_size, options.seed)
     loss_difference, weight_difference = compare(peer, ours, batches)
-    print(
-        f"{options.network}, {options.steps} steps: largest difference of a loss {loss_difference:.2e}, of a weight {weight_difference:.2e}"
-    )
+    print(f"{options.network}, {options.steps} steps: losses differ by at most {loss_difference:.2e}, weights by {weight_difference:.2e}")
     if options.rounds:
         race(peer, ours, batches[0], options.rounds)
     return int(max(loss_difference, weight_difference) > options.tolerance)

@@ -87,7 +87,7 @@ _DEFAULT = Preset(
 )
 
 # Half the default's width, one decoder convolution a level and a sixteenth of its elements make a training step of about 0.2 TFLOP, 1/30
-# of the default's: 1 to 2 s on four cores without matrix units, so that five folds of 5 000 steps take a night.
+# of the default's: 4 to 5 s in fp32 on one loaded core, so that five folds of 5 000 steps should take four cores a night.
 _LAPTOP = Preset(
     name="laptop",
     purpose="small plain U-Net for a machine without a GPU",

@@ -80,19 +80,31 @@ def _positions(voxels: torch.Tensor, affine: np.ndarray, offset: np.ndarray, sha
 
 
 def _largest(volume: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
-    """The label with the largest sum of trilinear weights among eight neighbours: each corner collects the weights of the corners that
-    carry its label, so the cost does not grow with the number of labels."""
+    """The label with the largest sum of trilinear weights among the eight neighbours of each position (3, n); int16 (n,)."""
     ends = torch.tensor(volume.shape)[:, None] - 1
     inside = positions.clamp(min=torch.zeros_like(ends), max=ends)
     corner = torch.minimum(inside.floor(), ends - 1)
     high = inside - corner
-    shares = torch.stack((1 - high, high))
-    steps = torch.tensor(_CORNERS).T
-    weights = shares[steps[0], 0] * shares[steps[1], 1] * shares[steps[2], 2]
-    z, y, x = corner.long()[:, None] + steps[..., None]
-    found = volume[z, y, x]
+    by_z, by_y, by_x = torch.stack((1 - high, high), 1)
+    weights = (by_z[:, None, None] * by_y[:, None] * by_x).view(len(_CORNERS), -1)
+    strides = torch.tensor(volume.stride())
+    steps = torch.tensor(_CORNERS) @ strides
+    index = (corner.long() * strides[:, None]).sum(0) + steps[:, None]
+    found = volume.view(-1).index_select(0, index.view(-1)).view(index.shape)
+    low, high_label = found.amin(0), found.amax(0)
+    is_low, is_high = found == low, found == high_label
+    result = torch.where((weights * is_low).sum(0) >= (weights * is_high).sum(0), low, high_label)
+    several = (~(is_low | is_high)).any(0).nonzero()[:, 0]
+    if len(several):
+        result[several] = _largest_of_several(found[:, several], weights[:, several])
+    return result
+
+
+def _largest_of_several(found: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """The same for three labels and more: each corner collects the weights of the corners that carry its label, so the cost does not grow
+    with the number of labels."""
     score = torch.zeros_like(weights)
     for label, weight in zip(found, weights, strict=True):
         score.add_((found == label) * weight)
-    best = score.max(0).values
-    return torch.where(score == best, found, torch.iinfo(torch.int16).max).min(0).values
+    best = score.amax(0)
+    return torch.where(score == best, found, torch.iinfo(torch.int16).max).amin(0)

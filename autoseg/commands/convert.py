@@ -38,7 +38,7 @@ def _add_rule(kinds: Any) -> None:
     rule = kinds.add_parser(
         "rule",
         help="the best threshold-and-component rule for a generated dataset, beside predicted masks",
-        description="Fit the best threshold-and-component rule on the training cases and print its Dice on the test cases beside a network's.",
+        description="Fit the best threshold-and-component rule on the training cases; print its Dice on the test cases beside a network's.",
     )
     rule.add_argument("dataset", type=Path, metavar="DATASET", help="a generated dataset folder")
     rule.add_argument("prediction", type=Path, metavar="PREDICTION", help="folder of predicted masks of its test cases")
@@ -63,6 +63,7 @@ def _generated(parsed: argparse.Namespace) -> dict[str, Any]:
 
 
 def _rule(parsed: argparse.Namespace) -> dict[str, Any]:
+    from autoseg.errors import CasesFailed
     from autoseg.evaluation import evaluate
     from autoseg.importers.generated import best_threshold_rule, rule_beside_network, rule_on_test_cases
     from autoseg.importers.phantom import LABELS
@@ -70,6 +71,8 @@ def _rule(parsed: argparse.Namespace) -> dict[str, Any]:
     rules = best_threshold_rule(parsed.dataset)
     by_rule = rule_on_test_cases(rules, parsed.dataset)
     evaluation = evaluate(parsed.dataset / "labelsTs", parsed.prediction, labels=LABELS)
+    if evaluation.failures:
+        raise CasesFailed(list(evaluation.failures.values()), len(evaluation.cases))
     by_network = {name: evaluation.summary(name).means["dice"].mean for name in rules}
     print(rule_beside_network(rules, by_rule, by_network))
     return {"rule": by_rule, "network": by_network, "rules": {name: str(rule) for name, rule in rules.items()}}

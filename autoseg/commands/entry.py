@@ -18,11 +18,18 @@ RESEARCH_ONLY = "For research use only; not a medical device."
 INTERRUPTED = 130
 
 
+class _Help(argparse.ArgumentDefaultsHelpFormatter):
+    """Tells a default only where there is one and the text does not tell it."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        if action.default in (None, False, []) or "default" in (action.help or ""):
+            return action.help
+        return super()._get_help_string(action)
+
+
 def parser(program: str, description: str) -> argparse.ArgumentParser:
     """A parser whose --help ends with the research-use line."""
-    return argparse.ArgumentParser(
-        prog=program, description=description, epilog=RESEARCH_ONLY, formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
+    return argparse.ArgumentParser(prog=program, description=description, epilog=RESEARCH_ONLY, formatter_class=_Help)
 
 
 def add_shared_options(options: argparse.ArgumentParser, *, dataset: bool = True) -> None:

@@ -25,7 +25,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options.add_argument("prediction", type=Path, metavar="PREDICTION", help="folder of predicted masks, named as the reference's")
     add_shared_options(options)
     options.add_argument("--nsd-tolerance", type=float, default=2.0, metavar="MM", help="tolerance of the normalised surface Dice")
-    options.add_argument("--lesion-iou", type=float, default=0.1, metavar="IOU", help="what the overlap of two lesions must exceed to match")
+    options.add_argument(
+        "--lesion-iou", type=float, default=0.1, metavar="IOU", help="what the overlap of two lesions must exceed to match"
+    )
     options.add_argument("--connectivity", type=int, choices=(6, 18, 26), default=26, help="neighbours within a lesion")
     options.add_argument("--geometry-tolerance", type=float, default=0.1, metavar="VOXELS", help="how far two grids' corners may lie apart")
     options.add_argument("--csv", type=Path, metavar="FILE", help="also write a row a case and label to FILE")

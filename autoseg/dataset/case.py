@@ -7,7 +7,6 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 
 FILE_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha")
 """What is read, the longer of two that overlap first."""
@@ -43,12 +42,10 @@ class Case:
     label: Path | None = None
     patient: str = ""
     centre: str = ""
-    extra: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    extra: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "patient", self.patient or self.name)
-        # A plain dict: a mapping proxy cannot be sent to a worker process.
-        object.__setattr__(self, "extra", dict(self.extra))
 
 
 def split_ending(name: str) -> tuple[str, str]:

@@ -174,7 +174,7 @@ def _check_label_pairs(pairs: list[tuple[str, int]], problems: list[str]) -> Non
 
 def _listed(document: Mapping[str, Any], problems: list[str]) -> tuple[Entry, ...] | None:
     value = document.get("dataset")
-    if value is None:
+    if value is None or value == {}:
         return None
     if not isinstance(value, dict):
         problems.append(f'dataset: must be an object of cases ({{"case": {{"images": [...], "label": "..."}}}}), found {_kind(value)}')
@@ -197,7 +197,7 @@ def _listed(document: Mapping[str, Any], problems: list[str]) -> tuple[Entry, ..
 
 def _training(document: Mapping[str, Any], problems: list[str]) -> tuple[Entry, ...] | None:
     value = document.get("training")
-    if value is None:
+    if value is None or value == []:
         return None
     if not isinstance(value, list):
         problems.append(f'training: must be a list of {{"image": "...", "label": "..."}}, found {_kind(value)}')

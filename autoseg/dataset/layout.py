@@ -38,7 +38,7 @@ def find_training_cases(folder: Path, description: Description, exclude: Collect
         names = _from_entries(folder, description, description.listed, _listed_sources, exclude, found)
     elif description.training is not None:
         names = _from_entries(folder, description, description.training, _training_sources, exclude, found)
-        _note_unused(folder, found)
+        _note_unused(folder, exclude, found)
     else:
         names = _from_folders(folder, description, exclude, found)
     for name in exclude:
@@ -126,14 +126,16 @@ def _missing(path: Path, written: str | None) -> str:
     return f"{written} is {'a folder' if path.is_dir() else 'missing'}{hint}"
 
 
-def _note_unused(folder: Path, found: Found) -> None:
+def _note_unused(folder: Path, exclude: Collection[str], found: Found) -> None:
     used = {source.path for case in found.cases for source in case.images} | {case.label for case in found.cases}
-    named = {case.name for case in found.cases}
     for sub in (IMAGES, LABELS):
-        rest = [
-            path.name for path in _files(folder / sub) if path not in used and split_channel(split_ending(path.name)[0])[0] not in named
-        ]
+        rest = [path.name for path in _files(folder / sub) if path not in used and not _belongs_to(path.name, exclude)]
         _note_files(sub, rest, "are not listed in dataset.json and not used", found)
+
+
+def _belongs_to(file: str, names: Collection[str]) -> bool:
+    stem = split_ending(file)[0]
+    return stem in names or split_channel(stem)[0] in names
 
 
 # --- cases that the folders tell

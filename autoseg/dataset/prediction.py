@@ -8,10 +8,10 @@ from pathlib import Path
 from autoseg.dataset.case import FILE_ENDINGS, Case, Source, has_misspelt_ending, list_names, split_channel, split_ending
 from autoseg.errors import DatasetError
 
+Found = tuple[tuple[Case, ...], tuple[str, ...], tuple[str, ...]]
 
-def find_cases(
-    folder_or_files: str | Path | Iterable[str | Path], channels: Sequence[str], file_ending: str = ".nii.gz"
-) -> tuple[tuple[Case, ...], tuple[str, ...], tuple[str, ...]]:
+
+def find_cases(folder_or_files: str | Path | Iterable[str | Path], channels: Sequence[str], file_ending: str = ".nii.gz") -> Found:
     """The cases to predict, by name, one message for each case that cannot be, and notes on files that are not used.
 
     Args:
@@ -34,7 +34,7 @@ def find_cases(
     return _one_case([Path(path) for path in folder_or_files], channels)
 
 
-def _in_folder(folder: Path, channels: Sequence[str], file_ending: str):
+def _in_folder(folder: Path, channels: Sequence[str], file_ending: str) -> Found:
     entries = sorted(folder.iterdir())
     readable = [path for path in entries if not path.name.startswith(".") and split_ending(path.name)[1]]
     unused = [path for path in entries if path not in readable]
@@ -123,7 +123,7 @@ def _notes(unused: list[Path], extra: list[str], channels: Sequence[str]) -> tup
     return tuple(notes)
 
 
-def _one_case(paths: Sequence[Path], channels: Sequence[str]):
+def _one_case(paths: Sequence[Path], channels: Sequence[str]) -> Found:
     stems = [split_ending(path.name)[0] for path in paths]
     if not paths:
         raise DatasetError("no image files were given")

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 from autoseg.errors import DatasetError
 from autoseg.evaluation.evaluation import CaseScores, Evaluation
 from autoseg.evaluation.scores import Label, Settings, score_masks
@@ -133,23 +135,19 @@ def labels_found(paths: Iterable[Path]) -> dict[str, Label]:
     Raises:
         DatasetError: there are none.
     """
-    import numpy as np
-
     from autoseg.images import read_mask
 
     values: set[int] = set()
     for path in paths:
-        values.update(np.unique(read_mask(path, case=case_name(path) or path.name).array).tolist())
-    if not values - {0}:
+        values.update(_values(read_mask(path, case=case_name(path) or path.name).array))
+    if not values:
         raise DatasetError("all reference masks are empty and no labels were given; name a dataset with -d DIR")
-    return {f"label_{int(value)}": int(value) for value in sorted(values) if value > 0}
+    return {f"label_{int(value)}": int(value) for value in sorted(values)}
 
 
 def _evaluate_case(
     item: tuple[str, Path, Path, str], *, labels: Mapping[str, Label], ignore: int | None, settings: Settings, geometry_tolerance: float
 ) -> tuple[CaseScores, list[str]]:
-    import numpy as np
-
     from autoseg.images import check_same_grid, read_mask
 
     name, reference_path, prediction_path, centre = item
@@ -158,10 +156,15 @@ def _evaluate_case(
         reference.geometry, prediction.geometry, tolerance=geometry_tolerance, case=name, names=("the reference", "the prediction")
     )
     scores = score_masks(prediction.array, reference.array, reference.geometry.spacing, labels, settings, ignore=ignore)
-    known = {0, ignore, *(v for value in labels.values() for v in (value if isinstance(value, tuple) else (value,)))}
-    unknown = sorted(set(np.unique(prediction.array).tolist()) - known)
+    known = {ignore, *(v for value in labels.values() for v in (value if isinstance(value, tuple) else (value,)))}
+    unknown = sorted(set(_values(prediction.array)) - known)
     remarks = [f"case {name}: the prediction holds values that are no labels: {', '.join(map(str, unknown))}"] if unknown else []
     return CaseScores(name, centre, scores), remarks
+
+
+def _values(mask: np.ndarray) -> list[int]:
+    """The values of a mask's voxels but 0; few voxels are not 0, and only those are sorted."""
+    return np.unique(mask[mask != 0]).tolist()
 
 
 def _wanted(references: Mapping[str, Path], cases: Iterable[str] | None) -> list[str]:

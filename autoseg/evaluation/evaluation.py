@@ -65,7 +65,7 @@ class Summary:
         return Summary(
             cases=len(scores),
             means={name: Mean.of([getattr(score, name) for score in scores]) for name in METRICS},
-            dice_aggregated=aggregated_dice(score.voxels for score in scores),
+            dice_aggregated=aggregated_dice([score.voxels for score in scores], [score.voxel_ml for score in scores]),
             lesion_f1_aggregated=aggregated_f1(score.lesions for score in scores),
         )
 

@@ -79,14 +79,22 @@ def iou(prediction: np.ndarray, reference: np.ndarray) -> float:
     return count_voxels(prediction, reference).iou
 
 
-def aggregated_dice(counts: Iterable[VoxelCounts]) -> float:
-    """Dice of all cases taken as one: 2 sum(TP) / sum(|A| + |B|); nan where every mask is empty. Cases without the structure count.
+def aggregated_dice(counts: Iterable[VoxelCounts], voxel_volumes: Iterable[float]) -> float:
+    """Dice of all cases taken as one: 2 sum |A n B| / sum (|A| + |B|) in volumes; nan where every mask is empty. Empty references count.
 
-    Source: Andrearczyk et al., "Overview of the HECKTOR challenge at MICCAI 2022" (DSCagg).
+    Args:
+        counts: one a case.
+        voxel_volumes: one a case, all in one unit: cases with smaller voxels have more of them and must not weigh more.
+
+    Raises:
+        ValueError: not as many volumes as cases.
+
+    Source: Andrearczyk et al., "Automatic head and neck tumor segmentation and outcome prediction relying on FDG-PET/CT images", Medical
+    Image Analysis 2023 (DSCagg).
     """
-    listed = list(counts)
-    tp, fp, fn = (sum(getattr(c, name) for c in listed) for name in ("tp", "fp", "fn"))
-    return _ratio(2 * tp, 2 * tp + fp + fn)
+    pairs = list(zip(counts, voxel_volumes, strict=True))
+    both = math.fsum(2 * count.tp * volume for count, volume in pairs)
+    return _ratio(both, math.fsum((count.reference + count.prediction) * volume for count, volume in pairs))
 
 
 def volume_ml(voxels: int, spacing: tuple[float, ...]) -> float:

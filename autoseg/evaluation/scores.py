@@ -55,15 +55,22 @@ class Scores:
         voxels, lesions: counts that Dice, intersection over union and lesion-wise F1 follow from.
         surface_dice: nan where both masks are empty, 0 where one is.
         hd95_mm: nan where both masks are empty, inf where one is.
-        volume_reference_ml, volume_prediction_ml: volumes.
+        voxel_ml: volume of a voxel.
     """
 
     voxels: VoxelCounts
     lesions: LesionCounts
     surface_dice: float
     hd95_mm: float
-    volume_reference_ml: float
-    volume_prediction_ml: float
+    voxel_ml: float
+
+    @property
+    def volume_reference_ml(self) -> float:
+        return self.voxels.reference * self.voxel_ml
+
+    @property
+    def volume_prediction_ml(self) -> float:
+        return self.voxels.prediction * self.voxel_ml
 
     @property
     def dice(self) -> float:
@@ -117,10 +124,15 @@ def score_masks(
     if prediction.shape != reference.shape:
         raise ValueError(f"prediction and reference must have one shape, found {prediction.shape} and {reference.shape}")
     settings = settings or Settings()
+    size = reference.size
+    if ignore is not None:
+        size -= int(np.count_nonzero(reference == ignore))
+    # one voxel of margin keeps an axis of several slices from looking like an axis of one
+    box = bounding_box((prediction != 0) | (reference != 0), margin=1) or (slice(0, 2),) * reference.ndim
+    prediction, reference = prediction[box], reference[box]
     kept = None if ignore is None else reference != ignore
-    ignored = 0 if kept is None else kept.size - int(np.count_nonzero(kept))
     return {
-        name: _score(_where(prediction, value, kept), _where(reference, value, kept), spacing, settings, ignored)
+        name: _score(_where(prediction, value, kept), _where(reference, value, kept), spacing, settings, size)
         for name, value in labels.items()
     }
 
@@ -130,9 +142,8 @@ def _where(mask: np.ndarray, value: Label, kept: np.ndarray | None) -> np.ndarra
     return chosen if kept is None else chosen & kept
 
 
-def _score(prediction: np.ndarray, reference: np.ndarray, spacing: tuple[float, ...], settings: Settings, ignored: int) -> Scores:
-    size = prediction.size - ignored
-    # one voxel of margin keeps an axis of several slices from looking like an axis of one
+def _score(prediction: np.ndarray, reference: np.ndarray, spacing: tuple[float, ...], settings: Settings, size: int) -> Scores:
+    """Scores of two bool masks that were cut from images of `size` counted voxels."""
     box = bounding_box(prediction | reference, margin=1) or (slice(0, 2),) * prediction.ndim
     prediction, reference = prediction[box], reference[box]
     inside = count_voxels(prediction, reference)
@@ -143,6 +154,5 @@ def _score(prediction: np.ndarray, reference: np.ndarray, spacing: tuple[float, 
         lesions=lesion_counts(prediction, reference, iou=settings.lesion_iou, connectivity=settings.connectivity),
         surface_dice=distances.surface_dice(settings.tolerance_mm),
         hd95_mm=distances.hausdorff(95),
-        volume_reference_ml=volume_ml(counts.reference, spacing),
-        volume_prediction_ml=volume_ml(counts.prediction, spacing),
+        voxel_ml=volume_ml(1, spacing),
     )

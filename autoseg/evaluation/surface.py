@@ -168,8 +168,8 @@ def _corners(dimension: int) -> list[tuple[int, ...]]:
 def _element_areas(steps: tuple[float, ...]) -> np.ndarray:
     """Area (3-D, mm2) or length (2-D, mm) of the surface inside a cell, by the cell's code.
 
-    Marching cubes cuts some cells one way and their mirror image another; the mean over mirror images and over exchanging inside and outside
-    makes the metrics the same for a flipped image.
+    Marching cubes cuts some cells one way and their mirror image another; the mean over mirror images, and over exchanging inside and
+    outside, makes the metrics the same for a flipped image.
     """
     dimension = len(steps)
     element = _contour_length if dimension == 2 else _triangle_area

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import math
-import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from autoseg.errors import ImageError
 from autoseg.images.geometry import Geometry
-from autoseg.images.payload import GZIP_MAGIC, Payload
+from autoseg.images.payload import Payload
 
 LARGEST_SPACING = 100.0
 SMALLEST_SPACING = 0.01
-_FEW_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -53,27 +50,6 @@ class RawHeader:
     def is_scaled(self) -> bool:
         """Whether stored values are not the image's values."""
         return (self.slope, self.intercept) != (1.0, 0.0)
-
-
-def first_bytes(path: Path, count: int, where: str) -> bytes:
-    """Up to `count` bytes from the start of a file, decompressed where it is gzip.
-
-    Raises:
-        ImageError: the file is empty, unreadable, or damaged within these bytes.
-    """
-    try:
-        with open(path, "rb") as stream:
-            raw = stream.read(min(count, _FEW_BYTES) + 4096)
-    except OSError as error:
-        raise ImageError(f"{where}: cannot be read: {error.strerror}.") from error
-    if not raw:
-        raise ImageError(f"{where}: the file is empty. Copy or export it again.")
-    if raw[:2] != GZIP_MAGIC:
-        return raw[:count]
-    try:
-        return zlib.decompressobj(wbits=31).decompress(raw, count)
-    except zlib.error as error:
-        raise ImageError(f"{where}: the compressed data are damaged ({error}). Copy or export the file again.") from error
 
 
 def check_sizes(sizes: Sequence[int], where: str) -> tuple[int, ...]:

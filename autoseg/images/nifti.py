@@ -14,13 +14,13 @@ import numpy as np
 
 from autoseg.errors import ImageError
 from autoseg.images.geometry import REPAIRABLE_SKEW, Geometry, skew
-from autoseg.images.headers import RawHeader, check_sizes, check_spacing, first_bytes, voxel_bytes
-from autoseg.images.payload import GZIP_MAGIC, Payload
+from autoseg.images.headers import RawHeader, check_sizes, check_spacing, voxel_bytes
+from autoseg.images.payload import GZIP_MAGIC, Payload, first_bytes
 
 DTYPES = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8"}
 _NO_PLAIN_NUMBERS = {1: "bits", 32: "complex", 128: "RGB", 1536: "128-bit float", 1792: "complex", 2048: "complex", 2304: "RGBA"}
 _MM_PER_UNIT = {1: 1000.0, 3: 0.001}
-_RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0])
+_RAS_TO_LPS = np.array([[-1.0], [-1.0], [1.0]])
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ def parse(head: bytes, where: str) -> NiftiFields:
 
 def sform_affine(fields: NiftiFields) -> np.ndarray:
     """3x4 matrix of the sform, mm, LPS: takes (x, y, z, 1) in voxels to the patient."""
-    return _RAS_TO_LPS @ fields.srow * fields.unit
+    return fields.srow * _RAS_TO_LPS * fields.unit
 
 
 def qform_affine(fields: NiftiFields) -> np.ndarray:
@@ -156,7 +156,7 @@ def qform_affine(fields: NiftiFields) -> np.ndarray:
     )
     rotation[:, 2] *= -1.0 if fields.pixdim[0] < 0 else 1.0
     affine = np.column_stack([rotation * np.array(fields.pixdim[1:4]), fields.qoffset])
-    return _RAS_TO_LPS @ affine * fields.unit
+    return affine * _RAS_TO_LPS * fields.unit
 
 
 def own_geometry(fields: NiftiFields, sizes: tuple[int, ...]) -> Geometry | None:

@@ -87,6 +87,32 @@ def read_payload(payload: Payload, offset: int, count: int, where: str) -> tuple
         raise ImageError(f"{where}: cannot be read: {error.strerror}.") from error
 
 
+def first_bytes(path: Path, count: int, where: str) -> bytes:
+    """Up to `count` bytes from the start of a file, decompressed where it is gzip.
+
+    Raises:
+        ImageError: the file is empty, unreadable, or damaged within these bytes.
+    """
+    try:
+        with open(path, "rb", buffering=0) as stream:
+            magic = stream.read(len(GZIP_MAGIC))
+            if not magic:
+                raise ImageError(f"{where}: the file is empty. Copy or export it again.")
+            stream.seek(0)
+            if magic != GZIP_MAGIC:
+                return stream.read(count)
+            head = b""
+            for chunk in _Inflater(stream).chunks():
+                head += chunk
+                if len(head) >= count:
+                    break
+            return head[:count]
+    except OSError as error:
+        raise ImageError(f"{where}: cannot be read: {error.strerror}.") from error
+    except zlib.error as error:
+        raise ImageError(f"{where}: the compressed data are damaged ({error}). Copy or export the file again.") from error
+
+
 def _read_plain(stream: BinaryIO, payload: Payload, target: np.ndarray, offset: int, where: str) -> tuple[str, ...]:
     stream.seek(payload.start + payload.skip + offset)
     view = memoryview(target)

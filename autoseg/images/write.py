@@ -96,7 +96,7 @@ def _write_itk(path: Path, array: np.ndarray, geometry: Geometry) -> None:
         SimpleITK.WriteImage(to_sitk(array, geometry), str(path), useCompression=True, compressionLevel=1)
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1]
-        raise ResourceError(f"{path.parent}: the image could not be written: {reason}. Check the disk; the old file is intact.") from error
+        raise ResourceError(f"{path}: the image could not be written: {reason}. Check the disk; the old file is intact.") from error
 
 
 def _verify(temporary: Path, path: Path, array: np.ndarray, geometry: Geometry) -> None:

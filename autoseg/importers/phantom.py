@@ -16,19 +16,12 @@ overlap. The two centres differ in spacing, resolution, noise, units of uptake a
 
 from __future__ import annotations
 
-import csv
-import io
-import logging
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 
-logger = logging.getLogger(__name__)
-
 CHANNELS = {"0": "CT", "1": "PET"}
 LABELS = {"background": 0, "GTVp": 1, "GTVn": 2}
-FILE_ENDING = ".nii.gz"
 
 
 @dataclass(frozen=True)
@@ -73,7 +66,7 @@ TOP = 38.0
 
 @dataclass(frozen=True)
 class GeneratedCase:
-    """One phantom: images float32 (2, z, y, x), labels uint8 (z, y, x), spacing (z, y, x) mm, its centre's and patient's name."""
+    """One phantom: images float32 (2, z, y, x), labels uint8 (z, y, x), spacing ."""
 
     images: np.ndarray
     labels: np.ndarray
@@ -155,7 +148,12 @@ def _coordinates(centre: Centre, anatomy: dict) -> np.ndarray:
 def _draw_blobs(rng: np.random.Generator) -> list[_Blob]:
     neck = _Neck()
     side = rng.choice([-1.0, 1.0])
-    neck.place([_beside_airway(rng, side, (9.5, 13.5), LESION_CT, label=1, core=_core(rng), texture=GTVP_TEXTURE, uptake=UPTAKE_GTVP) for _ in range(50)])
+    neck.place(
+        [
+            _beside_airway(rng, side, (9.5, 13.5), LESION_CT, label=1, core=_core(rng), texture=GTVP_TEXTURE, uptake=UPTAKE_GTVP)
+            for _ in range(50)
+        ]
+    )
     neck.place([_beside_airway(rng, -side, (8.0, 11.0), TONSIL_CT) for _ in range(50)])
     for _ in range(rng.integers(1, 4)):
         neck.place([_lateral(rng, (9.0, 13.5), LESION_CT, label=2, core=_core(rng), uptake=UPTAKE_GTVN) for _ in range(200)])
@@ -178,8 +176,15 @@ def _radii(rng: np.random.Generator, radius: tuple[float, float]) -> np.ndarray:
 
 
 def _beside_airway(
-    rng: np.random.Generator, side: float, radius: tuple[float, float], ct: float, *, label: int = 0, core: float = 1.0, texture: float = 0.0,
-    uptake: tuple[float,float] = UPTAKE,
+    rng: np.random.Generator,
+    side: float,
+    radius: tuple[float, float],
+    ct: float,
+    *,
+    label: int = 0,
+    core: float = 1.0,
+    texture: float = 0.0,
+    uptake: tuple[float, float] = UPTAKE,
 ) -> _Blob:
     radii = _radii(rng, radius)
     angle = np.deg2rad(rng.uniform(-25, 35))

@@ -49,7 +49,9 @@ def draw_overlay(
     masks = {name: mask for name, mask in (("reference", reference), ("prediction", prediction)) if mask is not None}
     if images.ndim != 4 or len(channels) != len(images) or any(mask.shape != images.shape[1:] for mask in masks.values()):
         shapes = {name: mask.shape for name, mask in masks.items()}
-        raise ValueError(f"images must be (c, z, y, x) with {len(channels)} channels and masks (z, y, x); found {images.shape} and {shapes}")
+        raise ValueError(
+            f"images must be (c, z, y, x) with {len(channels)} channels and masks (z, y, x); found {images.shape} and {shapes}"
+        )
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -76,7 +78,7 @@ def draw_overlay(
 
 
 def _planes_through(masks: Mapping[str, np.ndarray], labels: Mapping[str, int]) -> tuple[int, ...]:
-    """Index along each axis of the plane that shows most of the largest lesion: of the reference, else of the prediction, else the middle."""
+    """Index along each axis of the plane with most of the largest lesion, the reference's if it has one; without any, the middle."""
     from scipy.ndimage import find_objects, label
 
     for mask in masks.values():

@@ -260,9 +260,13 @@ def test_second_holder_is_refused_with_host_process_and_remedy(tmp_path):
 
 
 def test_lock_is_released_after_an_error(tmp_path):
-    with pytest.raises(ZeroDivisionError), files.FoldLock(tmp_path / "fold.lock"):
-        assert os.listdir(tmp_path) == ["fold.lock"]
-        raise ZeroDivisionError
+    def work():
+        with files.FoldLock(tmp_path / "fold.lock"):
+            assert os.listdir(tmp_path) == ["fold.lock"]
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        work()
     assert os.listdir(tmp_path) == []
 
 

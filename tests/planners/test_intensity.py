@@ -91,3 +91,10 @@ def test_pooling_does_not_depend_on_the_order(cases, random):
     shuffled = list(sketches)
     random.shuffle(shuffled)
     assert pool(shuffled) == pool(sketches)
+
+
+def test_quantiles_inside_a_jump_are_its_value():
+    """Half the mixture is the constant 5, half is 0 to 10: the distribution jumps from 0.25 to 0.75 at 5."""
+    found = mixture_quantiles([sketch([5.0] * 7), sketch(np.linspace(0, 10, 1001))], (0.2, 0.25, 0.26, 0.5, 0.74, 0.75, 0.8))
+    np.testing.assert_allclose(found, (4, 5, 5, 5, 5, 5, 6), rtol=1e-12)
+    assert found[3] == 5

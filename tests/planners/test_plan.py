@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 
@@ -116,3 +118,11 @@ def test_override_refuses(planned, settings, configuration, message):
     with pytest.raises(PlanInvalid) as caught:
         override(planned, settings, configuration)
     assert message in str(caught.value)
+
+
+def test_the_documentation_names_every_field():
+    text = (Path(__file__).parents[2] / "docs" / "planning.md").read_text()
+    described = [schema.Plan, schema.Training, schema.Inference, schema.Resampling, schema.UNetSpec, schema.ResidualUNetSpec]
+    described += [schema.SGD, schema.PolySchedule, schema.DiceCELoss, schema.Augmentation, schema.Configuration]
+    names = {field.rstrip("_") for model in described for field in model.model_fields}
+    assert {name for name in names if not re.search(rf"[`.]{name}[`.]", text)} == set()

@@ -158,6 +158,20 @@ def test_ending_in_capitals_is_named_where_the_file_is_missed(make):
     assert "there is a_0000.NII.GZ" in error_of(make.folder)
 
 
+def test_files_that_a_list_leaves_out_are_noted_those_of_excluded_cases_are_not(make):
+    make.msd("a", "b")
+    make.write("imagesTr/c.nii.gz")
+    make.write("imagesTr/a_0000.nii.gz")
+    (note,) = Dataset.open(make.folder, exclude=["b"]).notes
+    assert "2 file(s) are not listed in dataset.json and not used: a_0000.nii.gz, c.nii.gz" in note
+
+
+def test_empty_lists_leave_it_to_the_folders(make):
+    make.describe(training=[], dataset={})
+    make.case("a")
+    assert [case.name for case in Dataset.open(make.folder).cases] == ["a"]
+
+
 def test_number_of_cases_that_differs_is_noted(make):
     make.describe(numTraining=7)
     make.case("a")

@@ -28,12 +28,13 @@ def test_both_empty_is_undefined_and_one_empty_is_zero():
     assert dice(full, empty) == dice(empty, full) == iou(full, empty) == 0
 
 
-def test_aggregated_dice_sums_voxels_over_cases_and_counts_empty_references():
+def test_aggregated_dice_sums_volumes_over_cases_and_counts_empty_references():
     # 2 * 2 / (2 * 2 + 1 + 1) alone; 3 false positives of a case without the structure lower it
     counts = [VoxelCounts(2, 1, 1, 9), VoxelCounts(0, 3, 0, 9), VoxelCounts(0, 0, 0, 9)]
-    assert aggregated_dice(counts[:1]) == pytest.approx(4 / 6)
-    assert aggregated_dice(counts) == pytest.approx(4 / 9)
-    assert math.isnan(aggregated_dice(counts[2:]))
+    assert aggregated_dice(counts[:1], [1.0]) == pytest.approx(4 / 6)
+    assert aggregated_dice(counts, [1.0, 1.0, 1.0]) == pytest.approx(4 / 9)
+    assert aggregated_dice(counts, [2.0, 1.0, 1.0]) == pytest.approx(8 / 15)
+    assert math.isnan(aggregated_dice(counts[2:], [1.0]))
 
 
 def test_volume():
@@ -71,5 +72,7 @@ def test_bounding_box_holds_everything_and_nothing_more(mask, margin):
         assert box is None
         return
     where = np.argwhere(mask)
-    expected = [(max(low - margin, 0), min(high + 1 + margin, size)) for low, high, size in zip(*np.array([where.min(0), where.max(0)]), mask.shape)]
+    expected = [
+        (max(low - margin, 0), min(high + 1 + margin, size)) for low, high, size in zip(where.min(0), where.max(0), mask.shape, strict=True)
+    ]
     assert [(part.start, part.stop) for part in box] == expected

@@ -29,9 +29,7 @@ def brute_force(prediction, reference, spacing, tolerance):
 
     def elements(mask):
         padded = np.pad(mask, 1)
-        places = [
-            cell for cell in np.ndindex(*(n - 1 for n in padded.shape)) if 0 < padded[tuple(slice(c, c + 2) for c in cell)].sum() < 8
-        ]
+        places = [cell for cell in np.ndindex(*(n - 1 for n in padded.shape)) if 0 < padded[tuple(slice(c, c + 2) for c in cell)].sum() < 8]
         return (np.array(places) - 0.5) * spacing
 
     a, b = elements(prediction), elements(reference)

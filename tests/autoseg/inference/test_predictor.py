@@ -22,6 +22,7 @@ from autoseg.inference.predictor import Predictor, probabilities_path, unseen_sp
 from autoseg.inference.records import Records
 from autoseg.inference.tiles import flips, tile_starts
 from autoseg.preprocessing.prepare import prepare
+from autoseg.preprocessing.resample import separate_axis
 
 IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 
@@ -69,7 +70,8 @@ def naive(predictor, images):
         count[place] += weight
     inside = tuple(slice(b, b + n) for b, n in zip(before, data.shape[1:], strict=True))
     logits = (total / count)[(slice(None), *inside)]
-    whole = resize_whole(logits, properties.shape_after_crop, properties.separate_axis)
+    coarse = separate_axis(properties.new_spacing, properties.spacing, 3.0)  # on the way back the network's grid is the one that is read
+    whole = resize_whole(logits, properties.shape_after_crop, coarse)
     ordered = np.sort(whole, axis=0)
     unclear = (ordered[-1] - ordered[-2] < 1e-5).astype(np.uint8)
     return paste_back(whole.argmax(0).astype(np.uint8), properties), paste_back(unclear, properties).astype(bool)
@@ -110,6 +112,13 @@ SITUATIONS = {
     "resampled": ({}, (15, 22, 19), (2.6, 1.5, 1.7), 0, IDENTITY),
     "coarse axis apart": ({"spacing": (6.0, 1.0, 1.0), "patch": (4, 8, 8)}, (7, 15, 14), (5.0, 1.2, 1.1), 0, IDENTITY),
     "coarse in the target only": ({"spacing": (2.0, 2.0, 7.0), "patch": (8, 8, 4)}, (12, 12, 20), (2.5, 2.2, 2.0), 0, IDENTITY),
+    "coarse axes that differ: the network's decides": (
+        {"spacing": (2.0, 2.0, 7.0), "patch": (8, 8, 4)},
+        (6, 13, 19),
+        (7.5, 2.1, 2.0),
+        0,
+        IDENTITY,
+    ),
     "transposed": ({"transpose": (2, 0, 1), "spacing": (3.0, 2.0, 1.5)}, (13, 16, 15), (2.0, 1.6, 2.9), 0, IDENTITY),
     "transposed and turned": ({"transpose": (1, 2, 0), "spacing": (3.0, 2.0, 1.5)}, (13, 16, 15), (2.0, 1.6, 2.9), 2, SAGITTAL),
     "cropped": ({}, (18, 20, 22), (2.2, 1.8, 2.0), 4, LAS),

@@ -12,11 +12,10 @@ RESIDUAL = ResidualUNetSpec(**LAYOUT, blocks_per_stage=(1, 2, 2), convs_per_deco
 
 def _layer(name, *, bias=True):
     """The names under which nnU-Net 2.8.1 stores one convolution with its norm, as printed by its own state dict."""
-    convolution = ["weight", "bias"] if bias else ["weight"]
-    names = [f"{name}.conv.{kind}" for kind in convolution] + [f"{name}.norm.{kind}" for kind in ("weight", "bias")]
-    return (
-        names + [f"{name}.all_modules.0.{kind}" for kind in convolution] + [f"{name}.all_modules.1.{kind}" for kind in ("weight", "bias")]
-    )
+    convolution = ("weight", "bias") if bias else ("weight",)
+    parts = [(part, kind) for part, kinds in (("conv", convolution), ("norm", ("weight", "bias"))) for kind in kinds]
+    alias = {"conv": "all_modules.0", "norm": "all_modules.1"}
+    return [f"{name}.{part}.{kind}" for part, kind in parts] + [f"{name}.{alias[part]}.{kind}" for part, kind in parts]
 
 
 def _state(encoder, decoder_convs):
