@@ -29,9 +29,6 @@ class Pinned(float):
     def __lt__(self, other: Any) -> bool:
         return False
 
-    def __gt__(self, other: Any) -> bool:
-        return True
-
 
 def apply(data: torch.Tensor, labels: torch.Tensor, draw: Draw, patch_size: tuple[int, ...]) -> tuple[torch.Tensor, torch.Tensor]:
     """The augmented patch, labels still with -1.

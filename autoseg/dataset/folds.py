@@ -8,6 +8,7 @@ seed, never on their order.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -241,7 +242,7 @@ def _cross_validation(members: Mapping[str, Member], count: int, seed: int, note
 def _by_centre(members: Mapping[str, Member]) -> dict[str, list[str]]:
     centres = _centres(members, "loco")
     for centre in centres:
-        if reason := "is the name of the fold of all cases" if centre == ALL else bad_name(centre):
+        if reason := _unusable(centre):
             raise FoldError(f"loco: the centre {centre!r} {reason}, so no fold can be called that. Rename it in cases.csv")
     return centres
 
@@ -273,8 +274,8 @@ def _centres(members: Mapping[str, Member], scheme: str) -> dict[str, list[str]]
 
 
 def _from_validation(held_out: Mapping[str, Collection[str]], everyone: Iterable[str]) -> dict[str, Fold]:
-    everyone = sorted(everyone)
-    return {name: Fold(tuple(n for n in everyone if n not in set(out)), tuple(sorted(out))) for name, out in held_out.items()}
+    everyone = set(everyone)
+    return {name: Fold(tuple(sorted(everyone.difference(out))), tuple(sorted(out))) for name, out in held_out.items()}
 
 
 # --- extending
@@ -282,18 +283,22 @@ def _from_validation(held_out: Mapping[str, Collection[str]], everyone: Iterable
 
 def _joined(folds: Folds, new: Sequence[str]) -> dict[str, Fold]:
     placed = [name for fold in folds.folds.values() for name in fold.validation]
-    fold_of = {case: name for name, fold in folds.folds.items() for case in fold.validation}
-    homes = {folds.members[case].patient: fold for case, fold in fold_of.items() if case in folds.members}
+    homes = {folds.members[case].patient: name for name, fold in folds.folds.items() for case in fold.validation if case in folds.members}
     partition = len(folds.folds) > 1 and len(placed) == len(set(placed)) and not set(folds.members) - set(placed) - set(new)
     validation = {name: list(fold.validation) for name, fold in folds.folds.items()}
     training = {name: list(fold.training) for name, fold in folds.folds.items()}
+    kinds = {
+        name: Counter(_kinds(_patients({n: folds.members[n] for n in cases if n in folds.members}))) for name, cases in validation.items()
+    }
     for patient in _patients({name: folds.members[name] for name in new}):
         home = homes.get(patient.name)
         if home is None and partition:
-            home = _new_home(folds, patient, validation)
+            home = _new_home(folds.scheme, patient, validation, kinds)
+            kinds.setdefault(home, Counter()).update(_kinds([patient]))
         if home is not None:
-            validation.setdefault(home, []).extend(patient.cases)
-            training.setdefault(home, [name for name in folds.members if name in set(placed)])
+            if home not in validation:
+                validation[home], training[home] = [], list(placed)
+            validation[home].extend(patient.cases)
         for name in validation:
             if name != home:
                 training[name].extend(patient.cases)
@@ -301,27 +306,26 @@ def _joined(folds: Folds, new: Sequence[str]) -> dict[str, Fold]:
     return {name: Fold(tuple(sorted(training[name])), tuple(sorted(validation[name]))) for name in validation}
 
 
-def _new_home(folds: Folds, patient: Patient, validation: Mapping[str, Sequence[str]]) -> str:
-    if folds.scheme == "loco":
-        if reason := "is empty" if not patient.centre else bad_name(patient.centre):
-            raise FoldError(f"loco: case {patient.cases[0]}: its centre {patient.centre!r} {reason}. Give it one in cases.csv")
-        return patient.centre
-    if folds.scheme.startswith("grouped"):
-        for name, cases in validation.items():
-            if any(folds.members[case].centre == patient.centre for case in cases):
-                return name
-        return min(validation, key=lambda name: len(validation[name]))
+def _new_home(scheme: str, patient: Patient, validation: Mapping[str, Sequence[str]], kinds: Mapping[str, Counter[Any]]) -> str:
+    centre, kind = patient.centre, (patient.centre, patient.traits)
+    if scheme == "loco":
+        if reason := _unusable(centre):
+            raise FoldError(f"loco: case {patient.cases[0]}: its centre {centre!r} {reason}. Give it another in cases.csv")
+        return centre
+    if scheme.startswith("grouped"):
+        theirs = [name for name in validation if kinds[name][centre]]
+        return theirs[0] if theirs else min(validation, key=lambda name: len(validation[name]))
+    return min(validation, key=lambda name: (kinds[name][kind], kinds[name][centre], len(validation[name])))
 
-    def fullness(name: str) -> tuple[int, ...]:
-        there = _patients({case: folds.members[case] for case in validation[name]})
-        same_centre = [other for other in there if other.centre == patient.centre]
-        return (
-            sum(other.traits == patient.traits for other in same_centre),
-            len(same_centre),
-            len(validation[name]),
-        )
 
-    return min(validation, key=fullness)
+def _kinds(patients: Iterable[Patient]) -> list[Any]:
+    """What the patients are counted by: centre, and centre with labels."""
+    return [key for patient in patients for key in (patient.centre, (patient.centre, patient.traits))]
+
+
+def _unusable(centre: str) -> str | None:
+    """Why no fold can have a centre's name; None when one can."""
+    return "is the name of the fold of all cases" if centre == ALL else bad_name(centre)
 
 
 # --- checks
@@ -348,8 +352,8 @@ def _require_centres_apart(folds: Folds) -> None:
         both = {folds.members[case].centre for case in fold.training} & {folds.members[case].centre for case in fold.validation}
         if both:
             raise FoldError(
-                f"scheme {folds.scheme!r}, fold {name}: the centre {sorted(both)[0]!r} is now on both sides, since cases.csv gives a case "
-                "another centre than when the folds were made. Make new folds, under another --name"
+                f"scheme {folds.scheme!r}, fold {name}: the centre {sorted(both)[0]!r} is now on both sides: cases.csv gives a "
+                "case another centre than before, or a patient was seen in a second one. Make new folds, under another --name"
             )
 
 

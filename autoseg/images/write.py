@@ -65,7 +65,7 @@ def _write(path: Path, array: np.ndarray, geometry: Geometry) -> None:
         if path.name.endswith((".nii", ".nii.gz")):
             _write_nifti(temporary, array, geometry)
         else:
-            _write_itk(temporary, array, geometry)
+            _write_itk(temporary, path, array, geometry)
         _verify(temporary, path, array, geometry)
 
     replace_with(path, write)
@@ -89,11 +89,11 @@ def _write_all(descriptor: int, data: bytes | np.ndarray) -> None:
         rest = rest[os.write(descriptor, rest[: 1 << 30]) :]
 
 
-def _write_itk(path: Path, array: np.ndarray, geometry: Geometry) -> None:
+def _write_itk(temporary: Path, path: Path, array: np.ndarray, geometry: Geometry) -> None:
     import SimpleITK
 
     try:
-        SimpleITK.WriteImage(to_sitk(array, geometry), str(path), useCompression=True, compressionLevel=1)
+        SimpleITK.WriteImage(to_sitk(array, geometry), str(temporary), useCompression=True, compressionLevel=1)
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1]
         raise ResourceError(f"{path}: the image could not be written: {reason}. Check the disk; the old file is intact.") from error

@@ -192,4 +192,4 @@ def _example(images: list[Path], mask: Path, case: str) -> Example:
     from autoseg.images import read_image, read_mask
 
     ct, pet = (read_image(path, case=case) for path in images)
-    return Example(ct.array, pet.array, read_mask(mask, case=case).array, float(np.prod(ct.geometry.spacing)))
+    return Example(ct.array, pet.array, read_mask(mask, case=case).array)

@@ -1,22 +1,23 @@
-"""The generated dataset: two channels, two labels, two centres; seeded, small, and not solvable by thresholds.
+"""A neck-like phantom in two channels with two kinds of lesion: seeded, small, and not solvable by thresholds and components.
 
-A neck-like phantom, drawn in mm and then sampled on the grid of its centre. Everything that is bright in PET comes from one distribution of
-uptake, whatever it is, so uptake alone tells nothing:
+It is drawn in mm and then sampled on the grid of its centre. Beside the lesions stand look-alikes, all of them background:
 
-    GTVp     beside the airway, CT above muscle                       label 1
-    GTVn     1 to 3, in the lateral fat, CT as GTVp                   label 2
-    glands   a lateral pair, CT below muscle                          background
-    tonsil   beside the airway, CT as muscle                          background
-    vessels  lateral, CT as GTVn, but long and thin                   background
-    cold     nodules with the CT of GTVn and no uptake                background
+    GTVp      1        beside the airway; bright in PET, CT above muscle and uneven                 label 1
+    GTVn      1 to 3   in the lateral fat; bright in PET, CT as GTVp's mean, even                   label 2
+    tonsil    1        beside the airway, opposite to GTVp; bright in PET, CT below muscle
+    glands    2        lateral; bright in PET, CT between fat and muscle
+    vessels   2        lateral; PET and CT as GTVn, but long and thin
+    nodules   1 or 2   lateral; CT as GTVn, not bright in PET
 
-The step in CT is of the order of the noise, so it shows over a region and not in a voxel; the labels differ in where they lie; the sizes
-overlap. The two centres differ in spacing, resolution, noise, units of uptake and offset of CT.
+The uptakes overlap, so does the volume of lesions and look-alikes: a voxel does not tell what it belongs to, and neither does the size of a
+component. Evenness, shape and place do, which a network sees and a threshold does not. The two centres differ in spacing, resolution,
+noise, units of uptake and offset of CT.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -31,7 +32,7 @@ class Centre:
     Attributes:
         name: as it stands in cases.csv.
         spacing: mm, (z, y, x).
-        shape: voxels, (z, y, x); without `write_generated_dataset(shape=...)` both centres cover the same field of view.
+        shape: voxels, (z, y, x); both centres cover about the same field of view.
         ct_offset, ct_noise: HU; the noise is a standard deviation.
         pet_scale: factor on uptake; pet_noise: standard deviation as a share of the square root of uptake.
         resolution_mm: standard deviation of the PET blur.
@@ -52,21 +53,52 @@ CENTRES = (
     Centre("South", (4.0, 3.0, 3.0), (24, 44, 44), ct_offset=15.0, ct_noise=28.0, pet_scale=0.6, pet_noise=0.25, resolution_mm=2.4),
 )
 
-UPTAKE = (3.5, 10.0)
-COLD = (0.8, 1.2)
 MUSCLE, FAT, AIR, BONE = 50.0, -90.0, -1000.0, 350.0
-LESION_CT, GLAND_CT, TONSIL_CT = 100.0, -30.0, 20.0
-GTVP_TEXTURE = 90.0
-UPTAKE_GTVP, UPTAKE_GTVN = (5.0, 10.0), (3.5, 8.0)
-AIRWAY = (-12.0, 0.0)
-AIRWAY_RADIUS = 7.0
+"""HU."""
+
 BODY = (58.0, 60.0)
-TOP = 38.0
+CORE = (48.0, 36.0)
+"""Half axes (y, x) in mm of the body and of the muscle in its middle."""
+
+AIRWAY, AIRWAY_RADIUS = (-12.0, 0.0), 7.0
+SPINE, SPINE_RADII = (30.0, 0.0), (11.0, 13.0)
+"""Places and radii (y, x) in mm."""
+
+HALF_HEIGHT = 38.0
+"""mm above and below the middle in which structures lie."""
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """What a structure is.
+
+    Attributes:
+        radius: range in mm.
+        ct, unevenness: mean and standard deviation inside, HU.
+        uptake: range; muscle is 1.
+        label: in the mask.
+        cored: how often its core takes up little.
+    """
+
+    radius: tuple[float, float]
+    ct: float
+    uptake: tuple[float, float]
+    unevenness: float = 0.0
+    label: int = 0
+    cored: float = 0.0
+
+
+GTVP = _Kind((9.5, 13.5), ct=100.0, uptake=(5.0, 10.0), unevenness=90.0, label=1, cored=0.4)
+GTVN = _Kind((8.5, 12.5), ct=100.0, uptake=(3.5, 8.0), label=2, cored=0.4)
+TONSIL = _Kind((8.0, 11.0), ct=20.0, uptake=(3.5, 10.0))
+GLAND = _Kind((8.0, 11.5), ct=-30.0, uptake=(3.5, 10.0))
+VESSEL = _Kind((6.5, 8.0), ct=100.0, uptake=(3.5, 10.0))
+NODULE = _Kind((7.0, 11.0), ct=100.0, uptake=(0.8, 1.2))
 
 
 @dataclass(frozen=True)
 class GeneratedCase:
-    """One phantom: images float32 (2, z, y, x), labels uint8 (z, y, x), spacing ."""
+    """One phantom: images float32 (2, z, y, x), labels uint8 (z, y, x), spacing (z, y, x) in mm, the centre's name."""
 
     images: np.ndarray
     labels: np.ndarray
@@ -76,34 +108,21 @@ class GeneratedCase:
 
 @dataclass(frozen=True)
 class _Blob:
-    """An ellipsoid: centre and radii in mm (z, y, x); what it is in CT and PET; its label."""
+    """An ellipsoid: its middle and radii in mm (z, y, x), its uptake, and the share of that which its core keeps."""
 
+    kind: _Kind
     position: np.ndarray
     radii: np.ndarray
-    ct: float
     uptake: float
-    label: int = 0
-    core: float = 1.0
-    texture: float = 0.0
-
-    @property
-    def reach(self) -> float:
-        return float(self.radii.max())
+    core: float
 
 
-@dataclass
-class _Neck:
-    """Structures placed so far; a new one keeps its distance from all of them."""
-
-    blobs: list[_Blob] = field(default_factory=list)
-
-    def place(self, candidates: list[_Blob], gap_mm: float = 5.0) -> bool:
-        """Add the first candidate that touches nothing; False where none does."""
-        for blob in candidates:
-            if all(_separation(blob, other) > gap_mm for other in self.blobs):
-                self.blobs.append(blob)
-                return True
-        return False
+def _place(blobs: list[_Blob], candidates: Iterable[_Blob], gap_mm: float = 5.0) -> None:
+    """Adds the first candidate that keeps its distance from all blobs; none where all are too near."""
+    for blob in candidates:
+        if all(_separation(blob, other) > gap_mm for other in blobs):
+            blobs.append(blob)
+            return
 
 
 def _separation(a: _Blob, b: _Blob) -> float:
@@ -119,113 +138,78 @@ def generate_case(seed: int, patient: int, visit: int, centre: Centre) -> Genera
 
     Args:
         seed: of the dataset.
-        patient: number of the patient: decides size, position and tilt of the anatomy.
+        patient: number of the patient: decides size, place and tilt of the neck.
         visit: number of the scan of this patient: decides lesions, look-alikes and noise.
         centre: where it is scanned.
     """
     build = np.random.default_rng([seed, patient])
-    anatomy = {
-        "scale": build.uniform(0.92, 1.06),
-        "shift": build.uniform(-4, 4, size=3) * (1, 1, 1),
-        "tilt": np.deg2rad(build.uniform(-12, 12)),
-    }
+    scale, shift, tilt = build.uniform(0.92, 1.06), build.uniform(-4, 4, size=3), np.deg2rad(build.uniform(-12, 12))
+    grid = _coordinates(centre, scale, shift, tilt)
     rng = np.random.default_rng([seed, patient, visit + 1])
-    blobs = _draw_blobs(rng)
-    grid = _coordinates(centre, anatomy)
-    ct, pet, labels = _render(grid, blobs, centre, rng)
+    ct, pet, labels = _render(grid, _draw_blobs(rng), centre, rng)
     return GeneratedCase(np.stack([_scan_ct(ct, centre, rng), _scan_pet(pet, centre, rng)]), labels, centre.spacing, centre.name)
 
 
-def _coordinates(centre: Centre, anatomy: dict) -> np.ndarray:
+def _coordinates(centre: Centre, scale: float, shift: np.ndarray, tilt: float) -> np.ndarray:
     """Position of each voxel in the phantom's own mm frame, (3, z, y, x)."""
-    axes = [(np.arange(n) - (n - 1) / 2) * s for n, s in zip(centre.shape, centre.spacing, strict=True)]
+    axes = [(np.arange(n) - (n - 1) / 2) * s - m for n, s, m in zip(centre.shape, centre.spacing, shift, strict=True)]
     z, y, x = np.meshgrid(*axes, indexing="ij")
-    z, y, x = (value - shift for value, shift in zip((z, y, x), anatomy["shift"], strict=True))
-    cos, sin = np.cos(anatomy["tilt"]), np.sin(anatomy["tilt"])
-    return np.stack([z, cos * y + sin * x, cos * x - sin * y]) / anatomy["scale"]
+    cos, sin = np.cos(tilt), np.sin(tilt)
+    return np.stack([z, cos * y + sin * x, cos * x - sin * y]) / scale
 
 
 def _draw_blobs(rng: np.random.Generator) -> list[_Blob]:
-    neck = _Neck()
+    """Lesions first, so that there is always room for one of each."""
+    blobs: list[_Blob] = []
     side = rng.choice([-1.0, 1.0])
-    neck.place(
-        [
-            _beside_airway(rng, side, (9.5, 13.5), LESION_CT, label=1, core=_core(rng), texture=GTVP_TEXTURE, uptake=UPTAKE_GTVP)
-            for _ in range(50)
-        ]
-    )
-    neck.place([_beside_airway(rng, -side, (8.0, 11.0), TONSIL_CT) for _ in range(50)])
+    _place(blobs, (_beside_airway(rng, GTVP, side) for _ in range(50)))
     for _ in range(rng.integers(1, 4)):
-        neck.place([_lateral(rng, (9.0, 13.5), LESION_CT, label=2, core=_core(rng), uptake=UPTAKE_GTVN) for _ in range(200)])
-    for wanted in (-1.0, 1.0):
-        neck.place([_lateral(rng, (8.0, 11.5), GLAND_CT, side=wanted) for _ in range(200)])
+        _place(blobs, (_lateral(rng, GTVN) for _ in range(200)))
+    _place(blobs, (_beside_airway(rng, TONSIL, -side) for _ in range(50)))
     for _ in range(2):
-        neck.place([_vessel(rng) for _ in range(200)])
+        _place(blobs, (_vessel(rng) for _ in range(200)))
+    for _ in range(2):
+        _place(blobs, (_lateral(rng, GLAND) for _ in range(200)))
     for _ in range(rng.integers(1, 3)):
-        neck.place([_lateral(rng, (7.0, 11.0), LESION_CT, uptake=COLD) for _ in range(100)])
-    return neck.blobs
+        _place(blobs, (_lateral(rng, NODULE) for _ in range(200)))
+    return blobs
 
 
-def _core(rng: np.random.Generator) -> float:
-    """Share of its uptake that a lesion's necrotic core keeps; 1 where it has none."""
-    return float(rng.uniform(0.35, 0.6)) if rng.random() < 0.4 else 1.0
+def _blob(rng: np.random.Generator, kind: _Kind, position: np.ndarray, radii: np.ndarray) -> _Blob:
+    core = rng.uniform(0.35, 0.6) if rng.random() < kind.cored else 1.0
+    return _Blob(kind, position, radii, rng.uniform(*kind.uptake), core)
 
 
-def _radii(rng: np.random.Generator, radius: tuple[float, float]) -> np.ndarray:
-    return rng.uniform(*radius) * rng.uniform(0.88, 1.12, size=3)
+def _radii(rng: np.random.Generator, kind: _Kind) -> np.ndarray:
+    return rng.uniform(*kind.radius) * rng.uniform(0.88, 1.12, size=3)
 
 
-def _beside_airway(
-    rng: np.random.Generator,
-    side: float,
-    radius: tuple[float, float],
-    ct: float,
-    *,
-    label: int = 0,
-    core: float = 1.0,
-    texture: float = 0.0,
-    uptake: tuple[float, float] = UPTAKE,
-) -> _Blob:
-    radii = _radii(rng, radius)
+def _height(rng: np.random.Generator, radii: np.ndarray) -> float:
+    return rng.uniform(radii[0] - HALF_HEIGHT, HALF_HEIGHT - radii[0])
+
+
+def _beside_airway(rng: np.random.Generator, kind: _Kind, side: float) -> _Blob:
+    radii = _radii(rng, kind)
     angle = np.deg2rad(rng.uniform(-25, 35))
     distance = AIRWAY_RADIUS + radii.max() + 0.5
-    position = np.array(
-        [rng.uniform(-36 + radii[0] - radii[0]), AIRWAY[0] + distance * np.sin(angle), AIRWAY[1] + side * distance * np.cos(angle)]
-    )
-    return _Blob(position, radii, ct, rng.uniform(*uptake), label, core, texture)
+    position = np.array([_height(rng, radii), AIRWAY[0] + distance * np.sin(angle), AIRWAY[1] + side * distance * np.cos(angle)])
+    return _blob(rng, kind, position, radii)
 
 
-def _lateral(
-    rng: np.random.Generator,
-    radius: tuple[float, float],
-    ct: float,
-    *,
-    side: float | None = None,
-    label: int = 0,
-    core: float = 1.0,
-    uptake: tuple[float, float] = UPTAKE,
-) -> _Blob:
-    radii = _radii(rng, radius)
-    reach = BODY[1] - 6 - radii.max()
+def _lateral(rng: np.random.Generator, kind: _Kind) -> _Blob:
+    radii = _radii(rng, kind)
     angle = np.deg2rad(rng.uniform(-35, 45))
-    position = np.array(
-        [
-            rng.uniform(-38 + radii[0] - radii[0]),
-            reach * np.sin(angle),
-            (side or rng.choice([-1.0, 1.0])) * rng.uniform(0.86, 1.0) * reach * np.cos(angle),
-        ]
-    )
-    return _Blob(position, radii, ct, rng.uniform(*uptake), label, core)
+    reach = (BODY[1] - 6 - radii.max()) * rng.uniform(0.86, 1.0)
+    position = np.array([_height(rng, radii), reach * np.sin(angle), rng.choice([-1.0, 1.0]) * reach * np.cos(angle)])
+    return _blob(rng, kind, position, radii)
 
 
 def _vessel(rng: np.random.Generator) -> _Blob:
-    half = rng.uniform(22, 30)
-    radii = np.array([half, *(rng.uniform(5.5, 7.5) * rng.uniform(0.92, 1.08, size=2))])
+    radii = np.array([rng.uniform(24, 32), *(rng.uniform(*VESSEL.radius) * rng.uniform(0.92, 1.08, size=2))])
     angle = np.deg2rad(rng.uniform(-40, 60))
     reach = BODY[1] - 8 - radii[1:].max()
-    side = rng.choice([-1.0, 1.0])
-    position = np.array([rng.uniform(-40 + half, max(TOP - half, -39 + half)), reach * np.sin(angle), side * reach * np.cos(angle)])
-    return _Blob(position, radii, LESION_CT, rng.uniform(*UPTAKE))
+    position = np.array([_height(rng, radii), reach * np.sin(angle), rng.choice([-1.0, 1.0]) * reach * np.cos(angle)])
+    return _blob(rng, VESSEL, position, radii)
 
 
 def _render(grid: np.ndarray, blobs: list[_Blob], centre: Centre, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
@@ -238,8 +222,8 @@ def _render(grid: np.ndarray, blobs: list[_Blob], centre: Centre, rng: np.random
     ct = AIR + (FAT - AIR) * inside_body
     pet = 0.02 + 0.4 * inside_body
     for shape, value, uptake in (
-        (_ellipse_mm(y, x, (4.0, 0.0), (48.0, 36.0)), MUSCLE, 1.0),
-        (_ellipse_mm(y, x, (30.0, 0.0), (11.0, 13.0)), BONE, 0.8),
+        (_ellipse_mm(y, x, (4.0, 0.0), CORE), MUSCLE, 1.0),
+        (_ellipse_mm(y, x, SPINE, SPINE_RADII), BONE, 0.8),
         (_ellipse_mm(y, x, AIRWAY, (AIRWAY_RADIUS, AIRWAY_RADIUS)), AIR, 0.05),
     ):
         share = _soft(shape, edge)
@@ -249,10 +233,11 @@ def _render(grid: np.ndarray, blobs: list[_Blob], centre: Centre, rng: np.random
         distance = _ellipsoid_mm(grid, blob) + _ripple(grid, rng)
         share = _soft(distance, edge)
         uptake = blob.uptake * (1 - (1 - blob.core) * _soft(distance + 0.45 * float(blob.radii.min()), edge))
-        grain = gaussian_filter(rng.normal(size=z.shape), [4.0 / s / 2.355 for s in centre.spacing])
-        ct, pet = ct + share * (blob.ct + blob.texture * grain / grain.std() - ct), pet + share * (uptake - pet)
-        if blob.label:
-            labels[distance < 0] = blob.label
+        grain = gaussian_filter(rng.normal(size=z.shape), [1.7 / s for s in centre.spacing])
+        inside = blob.kind.ct + blob.kind.unevenness * grain / grain.std()
+        ct, pet = ct + share * (inside - ct), pet + share * (uptake - pet)
+        if blob.kind.label:
+            labels[distance < 0] = blob.kind.label
     return ct, pet, labels
 
 

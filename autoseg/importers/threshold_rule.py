@@ -26,12 +26,11 @@ CT_UPPER_QUANTILES = (0.6, 0.8, 0.95, 1.0)
 
 @dataclass(frozen=True)
 class Example:
-    """A case: CT and PET as (z, y, x), its mask, the volume of a voxel in mm3."""
+    """A case: CT, PET and mask, each (z, y, x)."""
 
     ct: np.ndarray
     pet: np.ndarray
     mask: np.ndarray
-    voxel_mm3: float
 
 
 @dataclass(frozen=True)

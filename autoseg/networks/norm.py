@@ -7,6 +7,7 @@ CPU kernel reads and writes channels-last. So the normalisation goes sample by s
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -53,37 +54,80 @@ def instance_norm_leaky_relu(x: Tensor, weight: Tensor, bias: Tensor, eps: float
 class _ChannelsLastNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float, slope: float) -> Tensor:
-        statistics = x.new_empty((2, *x.shape[:2]), dtype=weight.dtype)
-        mean, inverse_std = statistics
-        y = torch.empty_like(x, memory_format=channels_last(x.ndim - 2))
+        y = torch.empty_like(x)
+        rows_x, rows_y, fold = _rows(x), _rows(y), _fold(x)
+        statistics = []
         for n in range(len(x)):
-            out = (y[n : n + 1], mean[n], inverse_std[n])
-            torch.native_batch_norm(x[n : n + 1], weight, bias, None, None, True, 0.0, eps, out=out)
+            mean, variance = _mean_and_variance(rows_x[n], fold)
+            inverse_std = torch.rsqrt(variance + eps)
+            scale = inverse_std * weight
+            torch.addcmul(_spread(bias - mean * scale, fold, x), rows_x[n], _spread(scale, fold, x), out=rows_y[n])
             if slope != 1:  # here, sample by sample, what was just written is still in the cache
-                F.leaky_relu(out[0], slope, inplace=True)
-        ctx.save_for_backward(x, y, weight, statistics)
-        ctx.eps, ctx.slope = eps, slope
+                F.leaky_relu(rows_y[n], slope, inplace=True)
+            statistics.append(torch.stack((mean, inverse_std)))
+        ctx.save_for_backward(x, y, weight, torch.stack(statistics))
+        ctx.slope = slope
         return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
-        x, y, weight, (mean, inverse_std) = ctx.saved_tensors
-        layout = channels_last(x.ndim - 2)
-        grad_y = grad_y.contiguous(memory_format=layout)
-        grad_x = torch.empty_like(x, memory_format=layout)
-        grad_weight, grad_bias = torch.zeros_like(weight), torch.zeros_like(weight)
-        for n in range(len(x)):
-            one = slice(n, n + 1)
-            # a positive slope keeps the sign, so the output tells which side of 0 the normalised value lay on
-            grad = grad_y[one] if ctx.slope == 1 else torch.ops.aten.leaky_relu_backward(grad_y[one], y[one], ctx.slope, True)
-            grads = torch.ops.aten.native_batch_norm_backward(
-                grad, x[one], weight, None, None, mean[n], inverse_std[n], True, ctx.eps, [True, True, True]
-            )
-            grad_x[one] = grads[0]
-            grad_weight += grads[1]
-            grad_bias += grads[2]
-        return grad_x, grad_weight, grad_bias, None, None
+        x, y, weight, statistics = ctx.saved_tensors
+        grad_y = grad_y.contiguous(memory_format=channels_last(x.ndim - 2))
+        grad_x = torch.empty_like(x)
+        rows_x, rows_y, rows_grad_y, rows_grad_x, fold = _rows(x), _rows(y), _rows(grad_y), _rows(grad_x), _fold(x)
+        count = x[0, 0].numel()
+        grad_weight, grad_bias = torch.zeros_like(statistics[0, 0]), torch.zeros_like(statistics[0, 0])
+        for n, (mean, inverse_std) in enumerate(statistics):
+            grad = rows_grad_y[n]
+            if ctx.slope != 1:
+                # a positive slope keeps the sign, so the output tells which side of 0 the normalised value lay on
+                grad = torch.ops.aten.leaky_relu_backward(grad, rows_y[n], ctx.slope, True)
+            total, projection = _sums(grad, rows_x[n], mean, inverse_std, fold)
+            grad_bias += total
+            grad_weight += projection
+            # weight / std * (grad - mean(grad) - normalised * mean(grad * normalised)), gathered by what multiplies x and grad
+            scale = inverse_std * weight
+            slope_of_x = -scale * inverse_std * projection / count
+            offset = -scale * total / count - mean * slope_of_x
+            torch.addcmul(_spread(offset, fold, x), rows_x[n], _spread(slope_of_x, fold, x), out=rows_grad_x[n])
+            rows_grad_x[n].addcmul_(grad, _spread(scale, fold, x))
+        return grad_x, grad_weight.to(weight.dtype), grad_bias.to(weight.dtype), None, None
+
+
+def _fold(x: Tensor) -> int:
+    """How many neighbouring voxels are laid side by side as if they were channels.
+
+    The CPU's kernels sum a channel into one running float32, whose rounding grows with the number of voxels: with 90 000 of them the
+    network's gradients came out wrong by a percent. Folded, each of many shorter sums stays accurate, and they are joined in float64.
+    """
+    return math.gcd(x[0, 0].numel(), 64)
+
+
+def _rows(x: Tensor) -> Tensor:
+    """The channels-last memory of `x` as (n, voxels / fold, fold * c)."""
+    return x.movedim(1, -1).reshape(len(x), -1, _fold(x) * x.shape[1])
+
+
+def _spread(values: Tensor, fold: int, like: Tensor) -> Tensor:
+    """One value a channel (c,) -> (fold * c,) in the type of `like`."""
+    return values.to(like.dtype).repeat(fold)
+
+
+def _mean_and_variance(rows: Tensor, fold: int) -> tuple[Tensor, Tensor]:
+    """Mean and (biased) variance of each channel in float64, joined from those of `fold` equal parts."""
+    means, variances = (part.double().unflatten(0, (fold, -1)) for part in torch.batch_norm_update_stats(rows, None, None, 0.0))
+    return means.mean(0), variances.mean(0) + means.var(0, correction=0)
+
+
+def _sums(grad: Tensor, rows: Tensor, mean: Tensor, inverse_std: Tensor, fold: int) -> tuple[Tensor, Tensor]:
+    """Sums over voxels of the gradient and of gradient * normalised value, each (c,) in float64."""
+    wide = torch.promote_types(rows.dtype, torch.float32)
+    statistics = [value.to(wide).repeat(fold) for value in (mean, inverse_std)]
+    _, projections, totals = torch.ops.aten.native_batch_norm_backward(
+        grad, rows, None, None, None, *statistics, True, 0.0, [False, True, True]
+    )
+    return totals.double().unflatten(0, (fold, -1)).sum(0), projections.double().unflatten(0, (fold, -1)).sum(0)
 
 
 class InstanceNorm(nn.Module):

@@ -229,7 +229,8 @@ NRRD = (
 NRRD_GZ = NRRD.replace(b"encoding: raw", b"encoding: gzip")
 MHA = (
     b"ObjectType = Image\nNDims = 3\nBinaryData = True\nBinaryDataByteOrderMSB = False\nCompressedData = False\n"
-    b"TransformMatrix = 1 0 0 0 1 0 0 0 1\nOffset = 0 0 0\nElementSpacing = 1 1 1\nDimSize = 6 5 4\nElementType = MET_SHORT\nElementDataFile = LOCAL\n"
+    b"TransformMatrix = 1 0 0 0 1 0 0 0 1\nOffset = 0 0 0\nElementSpacing = 1 1 1\nDimSize = 6 5 4\n"
+    b"ElementType = MET_SHORT\nElementDataFile = LOCAL\n"
 )
 MHA_Z = MHA.replace(b"CompressedData = False", b"CompressedData = True")
 VOXELS = RAMP.tobytes()

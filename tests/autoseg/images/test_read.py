@@ -15,14 +15,14 @@ from autoseg.errors import ImageError
 from autoseg.images import from_sitk, read_header, read_image, read_mask, to_sitk
 
 REAL_FILES = (
-    "msd_hippocampus/imagesTr/hippocampus_0*.nii.gz",
+    "msd_hippocampus/imagesTr/hippocampus_00*.nii.gz",
     "msd_hippocampus/labelsTr/hippocampus_00*.nii.gz",
     "sts_raw_grids/*/*.nii.gz",
     "sts_petct_petgrid/imagesTr/*1_000*.nii.gz",
     "totalseg_example/*.nii.gz",
     "ibsi/**/*.nii.gz",
     "pyradiomics/data/*.nrrd",
-    "hntsmrg_metric_check/*/*1*.nii.gz",
+    "hntsmrg_metric_check/prediction_masks/*.nii.gz",
 )
 
 
@@ -47,10 +47,11 @@ def assert_reads_as_itk(path):
 
 @pytest.mark.parametrize("pattern", REAL_FILES)
 def test_real_files_read_as_itk_reads_them(real_data, pattern):
-    paths = sorted(path for path in real_data.glob(pattern) if path.stat().st_size < 8_000_000)[:6]
+    paths = sorted(real_data.glob(pattern))
     if not paths:
         pytest.skip(f"no {pattern} in {real_data}: fetch that set")
-    for path in paths:
+    small = [path for path in paths if math.prod(read_header(path).shape) < 3_000_000]
+    for path in small[:4] or paths[:1]:
         assert_reads_as_itk(path)
 
 

@@ -1,0 +1,103 @@
+import json
+
+import numpy as np
+import pytest
+
+from autoseg.commands import convert
+from autoseg.dataset import Dataset
+from autoseg.errors import DatasetError
+from autoseg.images import read_image, read_mask, reorientation_to_canonical
+from autoseg.importers.generated import rule_beside_network, write_generated_dataset
+from autoseg.importers.phantom import CENTRES, generate_case
+from autoseg.importers.threshold_rule import Rule, Thresholds
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_generated_dataset(tmp_path_factory.mktemp("generated") / "set", cases=7, test_cases=2, seed=4)
+
+
+def test_is_a_dataset(folder):
+    dataset = Dataset.open(folder)
+    assert dataset.channels == ("CT", "PET")
+    assert dataset.labels == {"background": 0, "GTVp": 1, "GTVn": 2}
+    assert len(dataset.cases) == 7
+    assert {case.centre for case in dataset.cases} == {"North", "South"}
+    assert len(list((folder / "imagesTs").iterdir())) == 4
+    assert len(list((folder / "labelsTs").iterdir())) == 2
+
+
+def test_a_patient_comes_twice(folder):
+    cases = {case.name: case for case in Dataset.open(folder).cases}
+    assert cases["north-006b"].patient == cases["north-006"].patient == "north-006"
+    assert len({case.patient for case in cases.values()}) == 6
+
+
+@pytest.mark.parametrize(("name", "number", "centre"), [("south-001", 1, CENTRES[1]), ("north-002", 2, CENTRES[0])])
+def test_files_hold_the_phantom_in_their_own_orientation(folder, name, number, centre):
+    phantom = generate_case(4, number, 0, centre)
+    stored = [read_image(folder / "imagesTr" / f"{name}_{channel:04d}.nii.gz") for channel in range(2)]
+    mask = read_mask(folder / "labelsTr" / f"{name}.nii.gz")
+    assert mask.geometry.spacing == pytest.approx(centre.spacing)
+    flipped = centre.name == "South"
+    assert np.diag(np.reshape(mask.geometry.direction, (3, 3))).tolist() == pytest.approx([-1, -1, 1] if flipped else [1, 1, 1])
+    turned = np.flip(mask.array, (1, 2)) if flipped else mask.array
+    assert np.array_equal(turned, phantom.labels)
+    for image, expected in zip(stored, phantom.images, strict=True):
+        assert np.array_equal(np.flip(image.array, (1, 2)) if flipped else image.array, expected)
+    # the field of view lies around 0 in either
+    canonical = reorientation_to_canonical(mask.geometry).apply_geometry(mask.geometry)
+    assert np.abs(canonical.origin) == pytest.approx(
+        [s * (n - 1) / 2 for s, n in zip(centre.spacing[::-1], centre.shape[::-1], strict=True)]
+    )
+
+
+def test_a_case_does_not_depend_on_how_many_there_are(folder, tmp_path):
+    other = write_generated_dataset(tmp_path / "set", cases=1, test_cases=1, seed=4)
+    for name in ("labelsTr/south-001.nii.gz", "imagesTs/south-501_0001.nii.gz"):
+        assert (other / name).read_bytes() == (folder / name).read_bytes()
+
+
+def test_tiny_ones_for_tests(tmp_path):
+    other = write_generated_dataset(tmp_path / "set", cases=2, test_cases=0, shape=(8, 16, 16))
+    dataset = Dataset.open(other)
+    assert read_mask(dataset.cases[0].label).array.shape == (8, 16, 16)
+    assert not (other / "imagesTs").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"), [({"cases": 0}, "at least 1 case"), ({"test_cases": -1}, "0 test cases"), ({}, "already")]
+)
+def test_wrong_wishes(folder, arguments, message):
+    with pytest.raises(DatasetError, match=message):
+        write_generated_dataset(folder, **arguments)
+
+
+def test_comparison_reads_well():
+    rules = {name: Rule(Thresholds(2.5, 10, 200), 1, 1, 0.4) for name in ("GTVp", "GTVn")}
+    text = rule_beside_network(rules, {"GTVp": 0.4, "GTVn": 0.5}, {"GTVp": 0.9, "GTVn": 0.8})
+    lines = text.splitlines()
+    assert lines[1].split()[:3] == ["GTVp", "0.400", "0.900"]
+    assert lines[-1].split() == ["mean", "0.450", "0.850"]
+
+
+def test_command(tmp_path, capsys):
+    result = tmp_path / "result.json"
+    with pytest.raises(SystemExit) as ended:
+        convert.main(["generated", str(tmp_path / "set"), "--cases", "1", "--test-cases", "1", "--seed", "9", "--json", str(result)])
+    assert ended.value.code == 0
+    assert "1 training and 1 test cases" in capsys.readouterr().out
+    assert json.loads(result.read_text())["result"]["seed"] == 9
+    with pytest.raises(SystemExit) as ended:
+        convert.main(["generated", str(tmp_path / "set")])
+    assert ended.value.code == 2
+    assert "already" in capsys.readouterr().err
+
+
+def test_rule_command_compares_on_the_test_cases(folder, capsys):
+    with pytest.raises(SystemExit) as ended:
+        convert.main(["rule", str(folder), str(folder / "labelsTs")])
+    assert ended.value.code == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[2] for line in lines[1:3]] == ["1.000", "1.000"]
+    assert float(lines[-1].split()[1]) < 0.75
