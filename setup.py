@@ -34,7 +34,17 @@ setup(
     ],
     extras_require={
         "prognosis": ["scikit-survival>=0.24"],
-        "dev": ["pytest>=8", "pytest-cov", "pytest-xdist", "pytest-timeout", "hypothesis>=6.100", "ruff", "mypy", "import-linter", "nibabel"],
+        "dev": [
+            "pytest>=8",
+            "pytest-cov",
+            "pytest-xdist",
+            "pytest-timeout",
+            "hypothesis>=6.100",
+            "ruff",
+            "mypy",
+            "import-linter",
+            "nibabel",
+        ],
     },
     entry_points={"console_scripts": [f"autoseg_{name}=autoseg.commands.{name}:main" for name in COMMANDS]},
 )

@@ -47,6 +47,10 @@ class LockError(AutosegError):
     """Another process is at work on the same fold or folder."""
 
 
+class DeviceError(AutosegError):
+    """The compute device that is asked for is not there."""
+
+
 class ResourceError(AutosegError):
     """Memory or disk does not suffice; found before or while working."""
 
@@ -69,8 +73,11 @@ class CasesFailed(AutosegError):
 
     exit_status = 3
 
-    def __init__(self, failures: Sequence[str], done: int, what: str = "cases"):
+    def __init__(self, failures: Sequence[str], done: int):
         self.failures = tuple(failures)
         self.done = done
         lines = "\n".join(f"  - {failure}" for failure in self.failures)
-        super().__init__(f"{len(self.failures)} {what} failed, {done} done:\n{lines}")
+        super().__init__(f"{len(self.failures)} cases failed, {done} done:\n{lines}")
+
+    def __reduce__(self) -> tuple[type[CasesFailed], tuple[tuple[str, ...], int]]:
+        return CasesFailed, (self.failures, self.done)

@@ -40,7 +40,10 @@ def main() -> int:
     run("evaluate", folder / "dataset" / "labelsTs", folder / "masks", *dataset, "--json", scores, "--csv", folder / "scores.csv")
     draw(folder, scores)
     compare(folder, scores, chosen.short)
-    print(f"\nmasks:    {folder / 'masks'}\npictures: {folder / 'pictures'}\ncurve:    {next(folder.glob('dataset/autoseg-work/**/progress.png'))}")
+    print(
+        f"\nmasks:    {folder / 'masks'}\npictures: {folder / 'pictures'}"
+        f"\ncurve:    {next(folder.glob('dataset/autoseg-work/**/progress.png'))}"
+    )
     print(f"the whole way took {(time.monotonic() - started) / 60:.1f} minutes. For research use only; not a medical device.")
     return 0
 
@@ -50,7 +53,7 @@ def run(command: str, *arguments: object) -> None:
     program = Path(sysconfig.get_path("scripts")) / f"autoseg_{command}"
     words = [str(program), *map(str, arguments)]
     print(f"\n$ {' '.join([program.name, *words[1:]])}", flush=True)
-    status = subprocess.run(words).returncode
+    status = subprocess.run(words, check=False).returncode
     if status:
         sys.exit(f"{program.name} ended with status {status}")
 

@@ -14,7 +14,14 @@ def run():
 
     def call(name, *arguments, status=0, cwd=None, timeout=600, **keywords):
         done = subprocess.run(
-            command_line(name, *arguments), capture_output=True, text=True, cwd=cwd, timeout=timeout, env=os.environ | ONE_THREAD, check=False, **keywords
+            command_line(name, *arguments),
+            capture_output=True,
+            text=True,
+            cwd=cwd,
+            timeout=timeout,
+            env=os.environ | ONE_THREAD,
+            check=False,
+            **keywords,
         )
         assert done.returncode == status, f"{name} {arguments} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}"
         return done

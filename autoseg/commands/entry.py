@@ -38,7 +38,9 @@ def add_shared_options(options: argparse.ArgumentParser, *, dataset: bool = True
         options.add_argument("-d", "--dataset", type=Path, default=Path("."), metavar="DIR", help="the dataset folder")
         options.add_argument("--work", type=Path, metavar="DIR", help="where everything is written (default: DIR/autoseg-work)")
         options.add_argument("--name", default="default", metavar="PLAN", help="the plan's name; several live side by side")
-    options.add_argument("--workers", type=_count, metavar="N", help="worker processes; 0 = everything in this process (default: by the cores)")
+    options.add_argument(
+        "--workers", type=_count, metavar="N", help="worker processes; 0 = everything in this process (default: by the cores)"
+    )
     options.add_argument("--verbose", action="store_true", help="tell more, and show the traceback of an error")
     options.add_argument("--json", type=Path, metavar="FILE", help="also write the result to FILE as JSON")
 
@@ -46,7 +48,13 @@ def add_shared_options(options: argparse.ArgumentParser, *, dataset: bool = True
 def add_set_option(options: argparse.ArgumentParser) -> None:
     """--set KEY=VALUE, as often as wanted."""
     options.add_argument(
-        "--set", dest="settings", action="append", default=[], type=_setting, metavar="KEY=VALUE", help="replace a field of the plan, e.g. training.epochs=50"
+        "--set",
+        dest="settings",
+        action="append",
+        default=[],
+        type=_setting,
+        metavar="KEY=VALUE",
+        help="replace a field of the plan, e.g. training.epochs=50",
     )
 
 

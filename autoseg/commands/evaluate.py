@@ -57,8 +57,8 @@ def _evaluate(parsed: argparse.Namespace) -> dict[str, Any]:
         )
     except ValueError as error:
         raise AutosegError(str(error)) from error
-    print(evaluation.table())
     _write(parsed, evaluation)
+    print(evaluation.table())
     if parsed.pictures:
         _draw(parsed, evaluation, names.folder)
     if evaluation.failures:

@@ -16,11 +16,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     add_shared_options(options)
     options.add_argument("--preset", default="default", help="default, resenc-m, resenc-l, resenc-xl, or laptop for machines without a GPU")
     options.add_argument(
-        "--folds", metavar="cv5|loco|grouped|FILE", help="fold scheme, or a file of folds (nnU-Net's splits_final.json too); default: those that stand, else cv5"
+        "--folds",
+        metavar="cv5|loco|grouped|FILE",
+        help="fold scheme, or a file of folds (nnU-Net's splits_final.json too); default: those that stand, else cv5",
     )
     options.add_argument("--exclude", nargs="+", default=[], metavar="CASE", help="cases to leave out")
-    options.add_argument("--orientation", choices=("canonical", "as_stored"), default="canonical", help="as_stored: no reorientation, as nnU-Net does")
-    options.add_argument("-c", "--configuration", nargs="+", metavar="NAME", help="configurations to prepare cases for (default: 3d_fullres, 2d for 2-D data)")
+    options.add_argument(
+        "--orientation", choices=("canonical", "as_stored"), default="canonical", help="as_stored: no reorientation, as nnU-Net does"
+    )
+    options.add_argument(
+        "-c",
+        "--configuration",
+        nargs="+",
+        metavar="NAME",
+        help="configurations to prepare cases for (default: 3d_fullres, 2d for 2-D data)",
+    )
     options.add_argument("--replan", action="store_true", help="make the plan anew although one exists (never over a hand-edited one)")
     add_set_option(options)
     sys.exit(run(_plan, options, arguments))
@@ -44,8 +54,6 @@ def _plan(parsed: argparse.Namespace) -> dict[str, Any]:
     )
     print(result.text())
     return result.to_dict()
-
-
 
 
 if __name__ == "__main__":

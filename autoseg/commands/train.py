@@ -12,11 +12,17 @@ from autoseg.commands.entry import add_set_option, add_shared_options, parser, r
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of the console script."""
-    options = parser("autoseg_train", "Train a fold to its end and predict its held-out cases. An interrupted fold goes on where it stopped.")
+    options = parser(
+        "autoseg_train", "Train a fold to its end and predict its held-out cases. An interrupted fold goes on where it stopped."
+    )
     options.add_argument("fold", metavar="FOLD", help="a fold's number, a centre's name under loco, or all")
     add_shared_options(options)
-    options.add_argument("-c", "--configuration", metavar="NAME", help="which configuration of the plan (default: 3d_fullres, 2d for 2-D data)")
-    options.add_argument("--epochs", type=int, metavar="N", help="short for --set training.epochs=N; larger than before continues a finished fold")
+    options.add_argument(
+        "-c", "--configuration", metavar="NAME", help="which configuration of the plan (default: 3d_fullres, 2d for 2-D data)"
+    )
+    options.add_argument(
+        "--epochs", type=int, metavar="N", help="short for --set training.epochs=N; larger than before continues a finished fold"
+    )
     options.add_argument("--iterations", type=int, metavar="N", help="iterations an epoch; short for --set training.iterations=N")
     options.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:i")
     options.add_argument("--threads", type=int, metavar="N", help="compute threads on a CPU (default: all cores); kept on resuming")

@@ -111,5 +111,6 @@ def require_disk(folder: Path, needed: int, what: str) -> None:
     free = shutil.disk_usage(place).free
     if free < needed:
         raise ResourceError(
-            f"{folder}: {what} needs about {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free. Free some space or choose another --work DIR"
+            f"{folder}: {what} needs about {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free. "
+            "Free some space or choose another --work DIR"
         )

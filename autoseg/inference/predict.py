@@ -91,8 +91,8 @@ def predict_folder(
         raise DatasetError(
             f"{', '.join(map(str, inputs))}: holds no images named as the model expects (case_0000{predictor.plan.file_ending})"
         )
-    if not cases and failures:
-        raise CasesFailed(failures, 0)
+    if not cases:
+        raise DatasetError(failures[0]) if len(failures) == 1 else CasesFailed(failures, 0)
     results = predictor.predict_cases(
         cases,
         Path(output),

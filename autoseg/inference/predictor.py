@@ -88,7 +88,7 @@ class Predictor:
 
     Raises:
         ModelError: the folder is damaged, lacks a fold that is asked for, or is the second stage of a cascade.
-        ResourceError: there is no such device.
+        DeviceError: there is no such device.
     """
 
     def __init__(

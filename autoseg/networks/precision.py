@@ -7,7 +7,7 @@ from typing import Literal
 
 import torch
 
-from autoseg.errors import ResourceError
+from autoseg.errors import DeviceError
 
 Precision = Literal["fp32", "bf16", "fp16"]
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "fp16")
@@ -35,19 +35,19 @@ def choose_device(name: str) -> torch.device:
         name: "auto", "cpu", "cuda" or "cuda:INDEX".
 
     Raises:
-        ResourceError: the device is not there, or the name is none.
+        DeviceError: the device is not there, or the name is none.
     """
     if name == "auto":
         return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise ResourceError(f"--device {name}: is no device. Give auto, cpu, cuda or cuda:INDEX") from None
+        raise DeviceError(f"--device {name}: is no device. Give auto, cpu, cuda or cuda:INDEX") from None
     if device.type == "cuda":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         index = device.index or 0
         if index >= count:
-            raise ResourceError(f"--device {name}: this machine shows {count} CUDA devices to torch. Use --device cpu or auto")
+            raise DeviceError(f"--device {name}: this machine shows {count} CUDA devices to torch. Use --device cpu or auto")
         return torch.device("cuda", index)
     return device
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from autoseg import files
-from autoseg.dataset.checks import CaseFacts, check_case, check_labels, presence
 from autoseg.dataset.case import Case
+from autoseg.dataset.checks import CaseFacts, check_case, check_labels, presence
 from autoseg.dataset.dataset import Dataset
 from autoseg.dataset.folds import Folds, load_folds, make_folds
 from autoseg.dataset.workspace import Workspace
@@ -100,6 +100,7 @@ def plan(
     keys = case_keys(opened.cases, workspace)
     fingerprint, facts, examined = _examine(opened, workspace, orientation, keys, workers)
     notes += [note for fact in facts for note in fact.notes]
+    check_labels(facts, opened.labels)  # raises where there is nothing to learn, before a plan is tried
     planned, kept = _decide(opened, workspace, fingerprint, preset, orientation, dict(settings or {}), replan)
     chosen = _folds(opened, workspace, folds, facts)
     notes += [*chosen.notes, *check_labels(facts, opened.labels, chosen)]
@@ -139,7 +140,8 @@ def _examine(
         workers = default_workers(len(todo), bytes_each=500_000_000) if workers is None else workers
         logger.info("examining %d of %d cases with %d workers", len(todo), len(dataset.cases), workers)
     failures = []
-    tasks = [_Task(case, dataset, orientation) for case in todo]
+    description = replace(dataset, cases=())  # so that a task does not carry all cases
+    tasks = [_Task(case, description, orientation) for case in todo]
     centres = {case.name: (case.patient, case.centre) for case in dataset.cases}
     for outcome in map_cases(_examine_case, tasks, workers=workers or 0, names=[c.name for c in todo], progress="examining"):
         if outcome.error is not None:
@@ -163,7 +165,9 @@ def _examine(
     cases = tuple(CaseFingerprint.from_dict(entry["fingerprint"]) for entry in ordered.values())
     fingerprint = merge(dataset.channels, dataset.labels, cases)
     files.write_text(workspace.fingerprint, fingerprint.to_json())
-    files.write_json(_examinations(workspace), {"version": EXAMINATION_VERSION, "orientation": orientation, "labels": dataset.labels, "cases": ordered})
+    files.write_json(
+        _examinations(workspace), {"version": EXAMINATION_VERSION, "orientation": orientation, "labels": dataset.labels, "cases": ordered}
+    )
     return fingerprint, [_facts_from(entry["facts"]) for entry in ordered.values()], len(todo)
 
 
@@ -195,7 +199,9 @@ def _read_examinations(workspace: Workspace, dataset: Dataset, orientation: str)
         return {}
     try:
         document = files.read_json(path)
-        same = document["version"] == EXAMINATION_VERSION and document["orientation"] == orientation and document["labels"] == dataset.labels
+        same = (
+            document["version"] == EXAMINATION_VERSION and document["orientation"] == orientation and document["labels"] == dataset.labels
+        )
         return document["cases"] if same else {}
     except Exception:
         logger.warning("%s cannot be read; every case is examined anew", path)
@@ -206,7 +212,13 @@ def _decide(
     dataset: Dataset, workspace: Workspace, fingerprint: Fingerprint, preset: str, orientation: str, settings: dict[str, Any], replan: bool
 ) -> tuple[Plan, bool]:
     """The plan, and whether it is the one that was there."""
-    asked = {"preset": preset, "orientation": orientation, "settings": settings, "channels": list(dataset.channels), "labels": dataset.labels}
+    asked = {
+        "preset": preset,
+        "orientation": orientation,
+        "settings": settings,
+        "channels": list(dataset.channels),
+        "labels": dataset.labels,
+    }
     if workspace.plan.exists():
         standing = workspace.read_plan()
         record = files.read_json(workspace.planned) if workspace.planned.exists() else {}
@@ -214,8 +226,8 @@ def _decide(
         same = record.get("asked") == asked
         if edited and (replan or not (same or preset == "default" and not settings)):
             raise PlanError(
-                f"{workspace.plan}: was edited by hand and is never overwritten. Keep it by leaving out --replan, --preset and --set, plan under "
-                "another --name, or remove the file"
+                f"{workspace.plan}: was edited by hand and is never overwritten. Keep it by leaving out --replan, --preset and --set, "
+                "plan under another --name, or remove the file"
             )
         if edited:
             logger.warning("%s was edited by hand: it is kept as it is", workspace.plan)
@@ -242,8 +254,8 @@ def _decide(
 def _require_fit(plan: Plan, dataset: Dataset, workspace: Workspace) -> None:
     if plan.channels != tuple(dataset.channels) or plan.labels != dataset.labels:
         raise PlanError(
-            f"{workspace.plan}: is for channels {list(plan.channels)} and labels {plan.labels}, the dataset has channels {list(dataset.channels)} "
-            f"and labels {dataset.labels}. Plan under another --name, or remove the file"
+            f"{workspace.plan}: is for channels {list(plan.channels)} and labels {plan.labels}, the dataset has channels "
+            f"{list(dataset.channels)} and labels {dataset.labels}. Plan under another --name, or remove the file"
         )
 
 

@@ -80,8 +80,8 @@ def linear_axis(n_in: int, n_out: int) -> tuple[np.ndarray, np.ndarray, np.ndarr
     """
     position = centres(n_in, n_out)
     whole = np.floor(position)
-    # Both choices are scipy's to the last bit, which decides ties: 1 - (1 - t) for t, and beyond the edge two shares of the edge voxel.
-    upper_weight = 1 - (1 - (position - whole))
+    # Beyond the edge the outermost voxel gets two shares, as in scipy: their sum rounds as it does there, which decides ties.
+    upper_weight = position - whole
     lower = np.clip(whole, 0, n_in - 1).astype(np.intp)
     upper = np.clip(whole + 1, 0, n_in - 1).astype(np.intp)
     return lower, np.where(upper_weight > 0, upper, lower), upper_weight

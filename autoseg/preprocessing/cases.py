@@ -71,7 +71,14 @@ def prepare_cases(
     files.remove_leftovers(folder)
     require_disk(folder, int(1.5 * voxels * len(missing)), f"preparing {len(missing)} cases")
     workers = default_workers(len(missing), bytes_each=int(12 * voxels)) if workers is None else workers
-    logger.info("preparing %d of %d cases for %s with %d workers, about %.2f GB of disk", len(missing), len(chosen), configuration, workers, voxels * len(missing) / 1e9)
+    logger.info(
+        "preparing %d of %d cases for %s with %d workers, about %.2f GB of disk",
+        len(missing),
+        len(chosen),
+        configuration,
+        workers,
+        voxels * len(missing) / 1e9,
+    )
     tasks = [_Task(case, plan, configuration, folder, keys[case.name]) for case in missing]
     failures = [
         f"case {outcome.name}: {outcome.error}" if outcome.name not in str(outcome.error) else str(outcome.error)

@@ -100,9 +100,7 @@ class SampleSource:
         labels = torch.from_numpy(np.stack([np.asarray(label) for _, label in samples]).astype(np.int64))
         return data, labels
 
-    def _sample(
-        self, rng: np.random.Generator, foreground: bool, augmenter: Augmenter, opened: CaseCache
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def _sample(self, rng: np.random.Generator, foreground: bool, augmenter: Augmenter, opened: CaseCache) -> tuple[np.ndarray, np.ndarray]:
         case = opened.get(self.cases[int(rng.integers(len(self.cases)))])
         data, labels, voxel = case.data, case.labels, None
         present = [label for label in sorted(case.locations) if len(case.locations[label])]
@@ -204,9 +202,7 @@ class SegmentationBatches:
             yield self._validation.batch("validation", epoch, iteration, self._plain, self._opened)
 
 
-PLAIN = Augmentation(
-    spatial=None, noise=None, blur=None, brightness=None, contrast=None, low_resolution=None, gamma=None, mirror=None
-)
+PLAIN = Augmentation(spatial=None, noise=None, blur=None, brightness=None, contrast=None, low_resolution=None, gamma=None, mirror=None)
 
 
 @contextmanager

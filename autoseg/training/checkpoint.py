@@ -1,7 +1,7 @@
 """Checkpoints: one file of tensors and JSON, no clock or host name in it, written atomically, verified on reading, two kept.
 
-Layout: the safetensors format, whose metadata holds the JSON (schema, progress, hash). The SHA-256 covers every tensor's name, type, shape and
-bytes and the JSON, because the format itself does not notice a flipped bit.
+Layout: the safetensors format, whose metadata holds the JSON (schema, progress, hash). The SHA-256 covers every tensor's name, type,
+shape and bytes and the JSON, because the format itself does not notice a flipped bit.
 """
 
 from __future__ import annotations

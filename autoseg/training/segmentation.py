@@ -1,4 +1,4 @@
-"""Training one fold of a segmentation network: the task's network, loss, batches and metric put into the loop, then its out-of-fold masks."""
+"""Training one fold: a segmentation network, its loss, batches and metric put into the loop, then its out-of-fold masks."""
 
 from __future__ import annotations
 
@@ -107,7 +107,9 @@ def train(
     with files.FoldLock(folder / "lock.json"):
         files.remove_leftovers(folder)
         workers = _default_workers() if workers is None else workers
-        prepared = prepare_cases(opened, plan, configuration, workspace, names=sorted({*chosen.training, *chosen.validation}), workers=workers)
+        prepared = prepare_cases(
+            opened, plan, configuration, workspace, names=sorted({*chosen.training, *chosen.validation}), workers=workers
+        )
         run = _Run(plan, configuration, spec, folds, str(fold), chosen, folder, prepared, choose_device(device))
         run.begin(restart=restart, threads=threads)
         run.learn(workers)
@@ -127,8 +129,8 @@ def _require_cases(dataset: Dataset, fold: Fold, workspace: Workspace) -> None:
     gone = sorted({*fold.training, *fold.validation} - {case.name for case in dataset.cases})
     if gone:
         raise FoldError(
-            f"{workspace.folds}: names {len(gone)} cases that the dataset no longer has: {', '.join(gone[:10])}. Run autoseg_plan again: it takes "
-            "them out of the folds"
+            f"{workspace.folds}: names {len(gone)} cases that the dataset no longer has: {', '.join(gone[:10])}. "
+            "Run autoseg_plan again: it takes them out of the folds"
         )
 
 
@@ -210,10 +212,19 @@ class _Run:
             }
         self._refuse_other_siblings(identity)
         if self.document["device"] != self.device.type:
-            logger.warning("fold %s was begun on %s and goes on on %s: the weights will not be bit-identical", self.fold, self.document["device"], self.device.type)
+            logger.warning(
+                "fold %s was begun on %s and goes on on %s: the weights will not be bit-identical",
+                self.fold,
+                self.document["device"],
+                self.device.type,
+            )
             self.document |= {"device": self.device.type, "precision": choose_precision(self.device)}
         if threads and threads != self.document["threads"]:
-            logger.warning("fold %s goes on with the %d compute threads it was begun with: they take part in the exact result", self.fold, self.document["threads"])
+            logger.warning(
+                "fold %s goes on with the %d compute threads it was begun with: they take part in the exact result",
+                self.fold,
+                self.document["threads"],
+            )
         files.write_json(self.run_file, self.document)
 
     @property
@@ -289,14 +300,16 @@ class _Run:
         for path in sorted(self.folder.parent.glob("fold_*/run.json")):
             if path != self.run_file and files.read_json(path)["identity"]["configuration"] != identity["configuration"]:
                 raise TrainingError(
-                    f"{path.parent.name} was trained with other settings than fold {self.fold} is asked for, and the folds of a model are ensembled. "
+                    f"{path.parent.name} was trained with other settings than fold {self.fold} is asked for, and a model's folds are ensembled. "
                     "Give the same --set values, plan under another --name, or remove that fold's folder"
                 )
 
     def _change_epochs(self, before: int) -> None:
         epochs, done = self.training.epochs, self.document["finished_epochs"]
         if epochs < before and done >= epochs:
-            raise TrainingError(f"fold {self.fold} is already trained for {done} epochs; --epochs {epochs} asks for fewer. Use --restart to start over")
+            raise TrainingError(
+                f"fold {self.fold} is already trained for {done} epochs; --epochs {epochs} asks for fewer. Use --restart to start over"
+            )
         logger.warning(
             "fold %s: %d epochs now, %d before: the learning-rate schedule is recomputed over %d epochs from where training stands",
             self.fold,
@@ -328,8 +341,8 @@ class _Run:
         memory = elements * self.spec.batch_size * width * 3 + parameters * 4 * 4
         require_disk(self.folder, parameters * 4 * 6, "a fold's checkpoints and weights")
         logger.info(
-            "fold %s of %s (%s): %d training and %d held-out cases; %.1f M parameters, patch %s, batch %d, %s on %s; about %.1f GB of memory "
-            "and %.2f GB of disk. The time needed is told after the first iterations",
+            "fold %s of %s (%s): %d training and %d held-out cases; %.1f M parameters, patch %s, batch %d, %s on %s; about %.1f GB of "
+            "memory and %.2f GB of disk. The time needed is told after the first iterations",
             self.fold,
             self.configuration,
             self.folds.scheme,
@@ -366,7 +379,9 @@ class PatchDice:
         if not self._counts:
             return {}
         totals = torch.stack(self._counts).sum(0).tolist()
-        return {"dice": {str(label): 2 * both / (p + t) if p + t else None for label, (both, p, t) in zip(self.labels, totals, strict=True)}}
+        return {
+            "dice": {str(label): 2 * both / (p + t) if p + t else None for label, (both, p, t) in zip(self.labels, totals, strict=True)}
+        }
 
 
 class _Recorder:

@@ -27,7 +27,9 @@ def publish_fold(dataset: Dataset, plan: Plan, configuration: str, scheme: str, 
     write_model_folder(folder.parent, plan=plan, dataset=described, fingerprint=measured)
 
 
-def predict_out_of_fold(dataset: Dataset, folder: Path, fold: str, held_out: tuple[str, ...], *, device: str, workers: int) -> dict[str, Any]:
+def predict_out_of_fold(
+    dataset: Dataset, folder: Path, fold: str, held_out: tuple[str, ...], *, device: str, workers: int
+) -> dict[str, Any]:
     """The scores of the fold's held-out cases, predicted with its final weights; masks go to `folder`/masks, scores to summary.json.
 
     Under the fold "all" the held-out cases are the training cases: the summary says so.
@@ -52,7 +54,9 @@ def predict_out_of_fold(dataset: Dataset, folder: Path, fold: str, held_out: tup
         cases=sorted(references),
         workers=workers if len(cases) > 8 else 0,
     )
-    dice = {label: _number(evaluation.summary(label).means["dice"].mean) for label in evaluation.labels} | {"mean": _number(evaluation.mean_dice)}
+    dice = {label: _number(evaluation.summary(label).means["dice"].mean) for label in evaluation.labels} | {
+        "mean": _number(evaluation.mean_dice)
+    }
     document = {"fold": fold, "out_of_fold": fold != ALL, "dice": dice, **evaluation.to_dict(), **evaluation.to_nnunet_summary()}
     files.write_json(folder / "summary.json", document)
     files.write_text(folder / "summary.csv", evaluation.to_csv())

@@ -11,7 +11,6 @@ import time
 import numpy as np
 import pytest
 import SimpleITK as sitk
-
 from tiny import ONE_THREAD, QUICK, TinyDataset, command_line
 
 MODEL = ("default", "3d_fullres", "cv5")
@@ -53,11 +52,15 @@ def test_predict_and_evaluate(trained, run, tmp_path):
     for name in ("a", "b"):
         image, mask = sitk.ReadImage(str(new.image(name, 0, "imagesTs"))), sitk.ReadImage(str(masks / f"{name}.nii.gz"))
         assert image.GetSize() == mask.GetSize()
-        assert np.allclose((*image.GetSpacing(), *image.GetOrigin(), *image.GetDirection()), (*mask.GetSpacing(), *mask.GetOrigin(), *mask.GetDirection()))
+        assert np.allclose(
+            (*image.GetSpacing(), *image.GetOrigin(), *image.GetDirection()), (*mask.GetSpacing(), *mask.GetOrigin(), *mask.GetDirection())
+        )
     out = tmp_path / "scores.json"
     run("evaluate", new.folder / "labelsTr", masks, "-d", trained.folder, "--json", out, "--csv", tmp_path / "scores.csv")
     cases = json.loads(out.read_text())["result"]["cases"]
-    reference, predicted = (sitk.GetArrayFromImage(sitk.ReadImage(str(folder / "a.nii.gz"))) > 0 for folder in (new.folder / "labelsTr", masks))
+    reference, predicted = (
+        sitk.GetArrayFromImage(sitk.ReadImage(str(folder / "a.nii.gz"))) > 0 for folder in (new.folder / "labelsTr", masks)
+    )
     total = reference.sum() + predicted.sum()
     assert cases[0]["labels"]["ball"]["dice"] == pytest.approx(2 * (reference & predicted).sum() / total)
     assert len(list(csv.DictReader((tmp_path / "scores.csv").read_text().splitlines()))) >= 2
@@ -83,7 +86,9 @@ def test_predicts_without_scikit_survival_and_pandas(trained, tmp_path):
         "main(sys.argv[1:])\n"
     )
     arguments = ["-d", trained.folder, "-i", trained.folder / "imagesTr", "-o", tmp_path, "--no-mirroring"]
-    done = subprocess.run([sys.executable, "-P", "-c", script, *map(str, arguments)], capture_output=True, text=True, env=os.environ | ONE_THREAD)
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", script, *map(str, arguments)], capture_output=True, text=True, env=os.environ | ONE_THREAD, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert len(list(tmp_path.glob("*.nii.gz"))) == 6
 
@@ -150,17 +155,17 @@ def test_killed_at_random_moments_and_resumed_gives_bit_identical_weights(tmp_pa
     rng = np.random.default_rng(int(number))
     kills = 0
     while kills < 3:
-        process = subprocess.Popen(command_line("train", 0, "-d", dataset.folder, *length, "--workers", 2), stderr=subprocess.PIPE, text=True, env=os.environ | ONE_THREAD)
-        for line in process.stderr:
-            if "training and" in line:
+        command = command_line("train", 0, "-d", dataset.folder, *length, "--workers", 2)
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ | ONE_THREAD) as process:
+            for line in process.stderr:
+                if "training and" in line:
+                    break
+            time.sleep(rng.uniform(3, 9))
+            if process.poll() is not None:
                 break
-        time.sleep(rng.uniform(3, 9))
-        if process.poll() is not None:
-            break
-        process.send_signal(number)
-        process.stderr.read()
-        status = process.wait()
-        assert status == (-signal.SIGKILL if number == signal.SIGKILL else 130)
+            process.send_signal(number)
+            process.stderr.read()
+            assert process.wait() == (-signal.SIGKILL if number == signal.SIGKILL else 130)
         kills += 1
     run("train", 0, "-d", dataset.folder, *length, "--workers", 2)
     a = (fold_folder(dataset) / "model.safetensors").read_bytes()
@@ -179,9 +184,24 @@ def test_out_of_fold_means_out_of_fold(tmp_path, run):
         for fold in range(3):
             run("train", fold, "-d", dataset.folder, *QUICK, "--workers", 0, "--restart")
             folder = dataset.work / "default" / "3d_fullres" / "cv3" / f"fold_{fold}"
-            run("predict", "-d", dataset.folder, "-i", dataset.folder / "imagesTr", "-o", folder / "p", "-f", fold, "--save-probabilities", "--no-mirroring")
+            run(
+                "predict",
+                "-d",
+                dataset.folder,
+                "-i",
+                dataset.folder / "imagesTr",
+                "-o",
+                folder / "p",
+                "-f",
+                fold,
+                "--save-probabilities",
+                "--no-mirroring",
+            )
             held_out = json.loads((dataset.work / "default" / "folds.json").read_text())["folds"][str(fold)]["validation"]
-            found |= {name: (folder / "masks" / f"{name}.nii.gz").read_bytes() + (folder / "p" / f"{name}.probabilities.npy").read_bytes() for name in held_out}
+            found |= {
+                name: (folder / "masks" / f"{name}.nii.gz").read_bytes() + (folder / "p" / f"{name}.probabilities.npy").read_bytes()
+                for name in held_out
+            }
             found[fold] = set(held_out)
         return found
 

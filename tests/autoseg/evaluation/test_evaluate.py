@@ -119,6 +119,15 @@ def test_regions_and_ignored_voxels():
     assert ignored.voxels.tn == math.prod(SHAPE) - 8 - 8
 
 
+def test_the_label_named_ignore_counts_for_nothing(tmp_path):
+    write(tmp_path / "r", "a", cube(1, value=1) + cube(4, value=3))
+    write(tmp_path / "p", "a", cube(1, value=1) + cube(4, value=1))
+    scores = evaluate(tmp_path / "r", tmp_path / "p", labels={"background": 0, "GTVp": 1, "ignore": 3}).cases[0].scores
+    assert list(scores) == ["GTVp"]
+    assert scores["GTVp"].dice == 1
+    assert evaluate(tmp_path / "r", tmp_path / "p", labels={"GTVp": 1}).cases[0].scores["GTVp"].dice == pytest.approx(16 / 24)
+
+
 def test_json_is_strict_and_csv_has_every_case(folders):
     reference, prediction = folders
     (prediction / "c.nii.gz").unlink()

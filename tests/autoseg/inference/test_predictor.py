@@ -16,7 +16,7 @@ from scipy.ndimage import gaussian_filter, map_coordinates
 from skimage.transform import resize
 
 from autoseg.dataset.case import Case, Source
-from autoseg.errors import AutosegError, CasesFailed, DatasetError, GeometryError, ImageError, ModelError, ResourceError
+from autoseg.errors import AutosegError, CasesFailed, DatasetError, DeviceError, GeometryError, ImageError, ModelError, ResourceError
 from autoseg.images import Geometry, Image, from_sitk, read_mask, reorientation_to_canonical, to_sitk, write_image
 from autoseg.inference.predictor import Predictor, probabilities_path, unseen_spacing
 from autoseg.inference.records import Records
@@ -209,9 +209,9 @@ def test_no_mirroring_and_another_step_are_other_windows(make_model, tiny):
 
 def test_a_device_that_is_not_there_is_an_error(make_model, plan):
     model = make_model(plan)
-    with pytest.raises(ResourceError, match="cuda:99"):
+    with pytest.raises(DeviceError, match="cuda:99"):
         Predictor(model, device="cuda:99")
-    with pytest.raises(ResourceError, match="is no device"):
+    with pytest.raises(DeviceError, match="is no device"):
         Predictor(model, device="toaster")
 
 

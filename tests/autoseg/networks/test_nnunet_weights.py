@@ -1,3 +1,5 @@
+import zlib
+
 import pytest
 import torch
 
@@ -67,3 +69,26 @@ def test_wrappers_of_parallel_training_and_compilation_are_peeled_off(prefix):
 def test_an_unknown_weight_is_named():
     with pytest.raises(ModelError, match="encoder.attention.weight"):
         weight_map_from_nnunet({**_plain_state(), "encoder.attention.weight": torch.zeros(1)})
+
+
+def _wave(shape, phase):
+    return torch.sin(torch.arange(shape.numel(), dtype=torch.float64) * 0.7 + phase).reshape(shape)
+
+
+# One voxel's logits and the mean absolute logit at each level, printed by dynamic_network_architectures 0.4.4 (nnunetv2 2.8.1) in float64
+PEER_LOGITS = {
+    "unet": [((-0.030013, 1.532545, -0.617311), 1.325376), ((-1.929763, 3.175506, 6.83866), 1.716017)],
+    "residual_unet": [((0.182825, 0.534324, 1.050944), 1.229132), ((1.594158, 0.140363, -1.393165), 0.392792)],
+}
+
+
+@pytest.mark.parametrize("spec", [PLAIN, RESIDUAL], ids=["plain", "residual"])
+def test_same_weights_give_the_peers_logits(spec):
+    anisotropic = spec.model_copy(update={"kernels": ((1, 3, 3), (3, 3, 3), (3, 3, 3)), "strides": ((1, 1, 1), (1, 2, 2), (2, 2, 2))})
+    network = build_network(anisotropic, 2, 3, 3).double()
+    for name, parameter in network.named_parameters():
+        parameter.data = _wave(parameter.shape, zlib.crc32(name.encode()) % 1000)
+    outputs = network(_wave(torch.Size((2, 2, 4, 8, 12)), 0.5))
+    for output, (voxel, mean) in zip(outputs, PEER_LOGITS[spec.kind], strict=True):
+        assert output[1, :, 1, 2, 3].tolist() == pytest.approx(voxel, abs=1e-5)
+        assert output.abs().mean().item() == pytest.approx(mean, abs=1e-5)

@@ -111,6 +111,19 @@ def test_a_pickle_is_never_read(tmp_path):
         checkpoint.load(tmp_path, state_at(0))
 
 
+class FailingCall:
+    """A function whose `nth` call fails as on a full disk."""
+
+    def __init__(self, function, nth):
+        self.function, self.nth, self.seen = function, nth, 0
+
+    def __call__(self, *arguments, **keywords):
+        self.seen += 1
+        if self.seen == self.nth:
+            raise OSError(28, "No space left on device")
+        return self.function(*arguments, **keywords)
+
+
 CALLS = ("open", "write", "fsync", "replace")
 
 
@@ -123,14 +136,7 @@ def test_failure_of_every_nth_call_inside_a_save_leaves_the_old_or_the_new(tmp_p
     original = getattr(os, call)
     failures = 0
     for nth in range(1, 50):
-        seen = 0
-
-        def failing(*arguments, **keywords):
-            nonlocal seen
-            seen += 1
-            if seen == nth:
-                raise OSError(28, "No space left on device")
-            return original(*arguments, **keywords)
+        failing = FailingCall(original, nth)
 
         with monkeypatch.context() as patch:
             patch.setattr(os, call, failing)
@@ -139,7 +145,7 @@ def test_failure_of_every_nth_call_inside_a_save_leaves_the_old_or_the_new(tmp_p
                 passed = True
             except (OSError, AutosegError):
                 passed, failures = False, failures + 1
-        if seen < nth:
+        if failing.seen < nth:
             break
         state = state_at(0)
         assert checkpoint.load(tmp_path, state)
