@@ -35,7 +35,7 @@ class VoxelCounts:
     @property
     def dice(self) -> float:
         """2 TP / (2 TP + FP + FN); nan where both masks are empty."""
-        return _ratio(2 * self.tp, 2 * self.tp + 2 * self.fp)
+        return _ratio(2 * self.tp, 2 * self.tp + self.fp + self.fn)
 
     @property
     def iou(self) -> float:

@@ -1,0 +1,143 @@
+"""run.json: what a fold's weights depend on. A run goes on only as what it was begun as."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import platform
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from autoseg import files
+from autoseg.errors import TrainingError
+from planners.plan import Configuration
+
+logger = logging.getLogger(__name__)
+
+SCHEMA = "autoseg-run/1"
+NAME = "run.json"
+
+NOT_PART_OF_THE_WEIGHTS = ("epochs", "validation_iterations", "seed")
+"""Fields of `training` left out of the settings' hash: epochs may grow, the seed is compared by itself, the others only tell."""
+
+
+def recorded_settings(folder: Path) -> dict[str, Any]:
+    """The plan fields that the run in this folder was begun with in place of the plan's; empty where there is no run."""
+    path = folder / NAME
+    return dict(files.read_json(path)["settings"]) if path.exists() else {}
+
+
+def identity(spec: Configuration, labels: Mapping[str, int], cases: Mapping[str, str]) -> dict[str, Any]:
+    """All that the weights depend on, but for the number of epochs.
+
+    Args:
+        spec: the configuration with the run's settings.
+        labels: the dataset's.
+        cases: training case -> hash of its files.
+    """
+    document = spec.model_dump(mode="json", exclude={"inference": True, "training": set(NOT_PART_OF_THE_WEIGHTS)})
+    return {
+        "settings": files.sha256_json(document),
+        "seed": spec.training.seed,
+        "training cases": files.sha256_json(dict(sorted(cases.items()))),
+        "labels": files.sha256_json(dict(labels)),
+    }
+
+
+class RunRecord:
+    """The run in a fold's folder, read or begun.
+
+    Args:
+        folder: the fold's.
+        identity: from `identity`.
+        epochs: how many are asked for.
+        settings: plan fields replaced for this run, recorded.
+        facts: device, precision and threads of a run that begins now.
+
+    Raises:
+        TrainingError: the run there was begun as something else, is longer than what is asked for, or another fold of the model has other
+            settings.
+    """
+
+    def __init__(self, folder: Path, identity: Mapping[str, Any], epochs: int, settings: Mapping[str, Any], facts: Mapping[str, Any]):
+        self.path = folder / NAME
+        self.epochs = epochs
+        self.outdated = ""
+        if self.path.exists():
+            self.document = files.read_json(self.path)
+            self._compare(identity)
+            if not self.outdated:
+                self._change_epochs()
+        else:
+            self.document = {"schema": SCHEMA, "identity": dict(identity), "finished_epochs": 0, **facts, "versions": software_versions()}
+        if not self.outdated:
+            _require_same_siblings(self.path, identity)
+            self.update(epochs=epochs, settings=dict(settings))
+
+    def __getitem__(self, key: str) -> Any:
+        return self.document[key]
+
+    @property
+    def finished(self) -> bool:
+        """Whether all epochs are trained."""
+        return bool(self.outdated) or self.document["finished_epochs"] >= self.epochs
+
+    @property
+    def validated(self) -> bool:
+        """Whether the held-out cases were predicted with the final weights."""
+        return self.document.get("validated_epochs") == self.document["finished_epochs"]
+
+    def update(self, **fields: Any) -> None:
+        """Sets fields and writes the record."""
+        self.document |= fields
+        files.write_json(self.path, self.document)
+
+    def _compare(self, identity: Mapping[str, Any]) -> None:
+        before = self.document["identity"]
+        changed = ", ".join(key for key in identity if before.get(key) != identity[key])
+        if not changed:
+            return
+        if self.document["finished_epochs"] < self.document["epochs"]:
+            raise TrainingError(
+                f"{self.path.parent}: was begun with other {changed}. Give the same settings to go on, or --restart to start over"
+            )
+        self.outdated = changed
+        logger.warning("%s is finished, but was trained with other %s; train it anew with --restart", self.path.parent.name, changed)
+
+    def _change_epochs(self) -> None:
+        before, done = self.document["epochs"], self.document["finished_epochs"]
+        if self.epochs == before:
+            return
+        if done > self.epochs:
+            raise TrainingError(
+                f"{self.path.parent.name} is already trained for {done} epochs; --epochs {self.epochs} asks for fewer. "
+                "Use --restart to start over"
+            )
+        logger.warning(
+            "%s: %d epochs now, %d before: the learning-rate schedule is recomputed over %d epochs from where training stands",
+            self.path.parent.name,
+            self.epochs,
+            before,
+            self.epochs,
+        )
+
+
+def _require_same_siblings(path: Path, identity: Mapping[str, Any]) -> None:
+    """The folds of one model folder are ensembled, so they must share the network and its settings."""
+    for other in sorted(path.parent.parent.glob(f"fold_*/{NAME}")):
+        if other != path and files.read_json(other)["identity"]["settings"] != identity["settings"]:
+            raise TrainingError(
+                f"{other.parent.name} was trained with other settings than {path.parent.name}, and a model's folds are ensembled. "
+                "Give the same --set values, plan under another --name, or remove that fold's folder"
+            )
+
+
+def software_versions() -> dict[str, str]:
+    """Versions of what takes part in a result."""
+    found = {"python": platform.python_version()}
+    for package in ("autoseg", "torch", "numpy", "SimpleITK"):
+        with contextlib.suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found
