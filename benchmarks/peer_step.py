@@ -177,7 +177,12 @@ def generated_batches(count: int, batch_size: int, seed: int) -> list[tuple[torc
 
 
 def cut_batches(folder: Path, count: int, batch_size: int, seed: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Batches of z-scored images drawn from a folder, cut or padded with 0 about their middle to the patch."""
+    """Batches of z-scored images drawn from a folder, cut or padded with 0 about their middle to the patch, with noise of 0.1.
+
+    Without the noise the padded voxels sit on the kink of the first LeakyReLU: a z-scored image and its padding both have mean 0, so do
+    the convolved ones, and the sign of a rounding error picks the derivative. The first norm's bias gradient is then 17 % off a float64
+    computation in nnU-Net and 26 % in autoseg, and no two implementations stay together.
+    """
     import SimpleITK
 
     images = folder / ("imagesTr" if (folder / "imagesTr").is_dir() else "images")
@@ -197,6 +202,7 @@ def cut_batches(folder: Path, count: int, batch_size: int, seed: int) -> list[tu
     for _ in range(count):
         drawn = rng.choice(names, batch_size, replace=False)
         image = np.stack([patch(images / name, True)[None] for name in drawn])
+        image += rng.normal(0, 0.1, image.shape).astype(np.float32)
         mask = np.stack([patch(labels / name, False) for name in drawn]).astype(np.int16)
         batches.append((torch.from_numpy(image), torch.from_numpy(mask)))
     return batches

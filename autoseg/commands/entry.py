@@ -100,6 +100,8 @@ def _failed(parsed: argparse.Namespace, error: Exception, status: int) -> int:
     details: dict[str, Any] = {"status": status, "error": str(error), "kind": type(error).__name__}
     if hasattr(error, "failures"):
         details["failures"] = list(error.failures)
+    if hasattr(error, "result"):
+        details["result"] = error.result
     try:
         _write_json(parsed.json, details)
     except Exception as second:

@@ -33,6 +33,9 @@ logger = logging.getLogger(__name__)
 SPACING_MARGIN = 1.25
 """A spacing further than this factor outside the range of the training images is noted."""
 
+WORTH_TELLING = 1 << 30
+"""Bytes of memory from which on an estimate is logged."""
+
 PROBABILITIES_ENDING = ".probabilities.npy"
 
 
@@ -272,7 +275,8 @@ class Predictor:
         if self.plan.orientation == "canonical":
             geometry = reorientation_to_canonical(geometry).apply_geometry(geometry)
         estimate = self.estimate(geometry.shape, geometry.spacing, value_bytes)
-        logger.info("image of %s voxels: about %s of memory", "x".join(map(str, geometry.shape)), estimate)
+        level = logging.INFO if estimate.peak > WORTH_TELLING else logging.DEBUG
+        logger.log(level, "image of %s voxels: about %s of memory", "x".join(map(str, geometry.shape)), estimate)
         return estimate
 
     def _finished(self, cases: Sequence[Case], records: Records, key: str, save_probabilities: bool) -> dict[str, CaseResult]:

@@ -139,24 +139,27 @@ def _draw_plane(
 
 
 def _draw_contour(axes: Any, inside: np.ndarray, size: tuple[float, float], colour: str, kind: str, *, zorder: int) -> None:
-    """The outline along the voxels' edges, so that the picture shows the mask and not a smoothed one."""
-    steps = [length / count for length, count in zip(size, inside.shape, strict=True)]
-    padded = np.pad(inside, 1).astype(np.int8)
-    down, across = np.nonzero(np.diff(padded, axis=0)[:, 1:-1])
-    segments = [((x * steps[1], y * steps[0]), ((x + 1) * steps[1], y * steps[0])) for y, x in zip(down, across, strict=True)]
-    down, across = np.nonzero(np.diff(padded, axis=1)[1:-1])
-    segments += [((x * steps[1], y * steps[0]), (x * steps[1], (y + 1) * steps[0])) for y, x in zip(down, across, strict=True)]
-    for line in _joined(segments):
+    for line in _outline(inside, (size[0] / inside.shape[0], size[1] / inside.shape[1])):
         xs, ys = zip(*line, strict=True)
         width = 1.6 if kind == "reference" else 2.0
         axes.plot(xs, ys, color="black", linewidth=width + 1.2, alpha=0.5, zorder=zorder, linestyle=STYLES[kind])
         axes.plot(xs, ys, color=colour, linewidth=width, zorder=zorder + 0.5, linestyle=STYLES[kind])
 
 
-def _joined(segments: list[tuple]) -> list[list[tuple[float, float]]]:
+def _outline(inside: np.ndarray, steps: tuple[float, float]) -> list[list[tuple[float, float]]]:
+    """Closed lines (x, y) in mm along the voxels' edges, so that the picture shows the mask and not a smoothed one."""
+    padded = np.pad(inside, 1).astype(np.int8)
+    down, across = np.nonzero(np.diff(padded, axis=0)[:, 1:-1])
+    edges = [((x, y), (x + 1, y)) for y, x in zip(down.tolist(), across.tolist(), strict=True)]
+    down, across = np.nonzero(np.diff(padded, axis=1)[1:-1])
+    edges += [((x, y), (x, y + 1)) for y, x in zip(down.tolist(), across.tolist(), strict=True)]
+    return [[(x * steps[1], y * steps[0]) for x, y in line] for line in _joined(edges)]
+
+
+def _joined(edges: list[tuple[tuple[int, int], tuple[int, int]]]) -> list[list[tuple[int, int]]]:
     """Edges chained to lines, so that dashes run on around corners."""
-    ends: dict[tuple[float, float], list[tuple[float, float]]] = {}
-    for a, b in segments:
+    ends: dict[tuple[int, int], list[tuple[int, int]]] = {}
+    for a, b in edges:
         ends.setdefault(a, []).append(b)
         ends.setdefault(b, []).append(a)
     lines = []

@@ -10,6 +10,7 @@ import pytest
 
 from autoseg.errors import DatasetError
 from autoseg.evaluation import Settings, evaluate, find_masks, score_masks
+from autoseg.evaluation.surface import surface_dice
 from autoseg.images import Geometry, write_mask
 
 SHAPE = (6, 8, 8)
@@ -117,6 +118,15 @@ def test_regions_and_ignored_voxels():
     ignored = score_masks(prediction, np.where(reference == 1, 9, reference), (1, 1, 1), {"second": 2}, ignore=9)["second"]
     assert ignored.dice == 1
     assert ignored.voxels.tn == math.prod(SHAPE) - 8 - 8
+
+
+def test_masks_in_one_slice_of_a_volume_are_scored_as_a_volume():
+    reference = np.zeros(SHAPE, np.uint8)
+    reference[2, 2:5, 2:5] = 1
+    prediction = np.roll(reference, 1, axis=1)
+    scores = score_masks(prediction, reference, (2.0, 1.0, 1.0), {"a": 1}, Settings(tolerance_mm=0.5))["a"]
+    assert scores.surface_dice == pytest.approx(surface_dice(prediction == 1, reference == 1, (2.0, 1.0, 1.0), 0.5))
+    assert scores.hd95_mm == 1.0
 
 
 def test_the_label_named_ignore_counts_for_nothing(tmp_path):

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from autoseg.report.overlay import _joined, _planes_through, draw_overlay
+from autoseg.report.overlay import _joined, _outline, _planes_through, draw_overlay
 
 matplotlib_image = pytest.importorskip("matplotlib.image", reason="install matplotlib")
 
@@ -74,6 +74,16 @@ def test_edges_are_joined_to_closed_lines():
     lines = _joined([*square, *[((a + 5, b), (c + 5, d)) for (a, b), (c, d) in square]])
     assert len(lines) == 2
     assert all(line[0] == line[-1] and len(line) == 5 for line in lines)
+
+
+def test_the_outline_runs_along_the_voxels():
+    inside = np.zeros((6, 8), bool)
+    inside[1:4, 2:7] = True
+    (line,) = _outline(inside, (2.0, 0.5))
+    assert {min(p) for p in zip(*line, strict=True)} == {1.0, 2.0}
+    assert [max(p) for p in zip(*line, strict=True)] == [3.5, 8.0]
+    length = sum(math.dist(a, b) for a, b in zip(line, line[1:], strict=False))
+    assert length == pytest.approx(2 * (3 * 2.0 + 5 * 0.5))
 
 
 def test_shapes_that_do_not_fit(case, tmp_path):
