@@ -54,7 +54,7 @@ def instance_norm_leaky_relu(x: Tensor, weight: Tensor, bias: Tensor, eps: float
 class _ChannelsLastNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float, slope: float) -> Tensor:
-        y = torch.empty_like(x)
+        y = torch.empty_like(x, memory_format=channels_last(x.ndim - 2))
         rows_x, rows_y, fold = _rows(x), _rows(y), _fold(x)
         statistics = []
         for n in range(len(x)):
@@ -74,7 +74,7 @@ class _ChannelsLastNorm(torch.autograd.Function):
     def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
         x, y, weight, statistics = ctx.saved_tensors
         grad_y = grad_y.contiguous(memory_format=channels_last(x.ndim - 2))
-        grad_x = torch.empty_like(x)
+        grad_x = torch.empty_like(x, memory_format=channels_last(x.ndim - 2))
         rows_x, rows_y, rows_grad_y, rows_grad_x, fold = _rows(x), _rows(y), _rows(grad_y), _rows(grad_x), _fold(x)
         count = x[0, 0].numel()
         grad_weight, grad_bias = torch.zeros_like(statistics[0, 0]), torch.zeros_like(statistics[0, 0])
@@ -106,7 +106,7 @@ def _fold(x: Tensor) -> int:
 
 def _rows(x: Tensor) -> Tensor:
     """The channels-last memory of `x` as (n, voxels / fold, fold * c)."""
-    return x.movedim(1, -1).reshape(len(x), -1, _fold(x) * x.shape[1])
+    return x.movedim(1, -1).view(len(x), -1, _fold(x) * x.shape[1])
 
 
 def _spread(values: Tensor, fold: int, like: Tensor) -> Tensor:

@@ -87,6 +87,7 @@ def test_a_large_body_is_thinned_with_exact_ends(image_of, monkeypatch):
     monkeypatch.setattr(module, "SKETCHED", 5000)
     thinned = fingerprint_images(CASE, [image_of(image)], None, "as_stored").body[0]
     assert (thinned.count, thinned.minimum, thinned.maximum) == (24000, 1, 99)
+    assert (thinned.quantiles[0], thinned.quantiles[-1]) == (1, 99)
     np.testing.assert_allclose(thinned.quantiles[1:-1], full.quantiles[1:-1], atol=0.15)
 
 
