@@ -9,9 +9,11 @@ import argparse
 import json
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 RESEARCH_ONLY = "For research use only; not a medical device."
@@ -65,6 +67,7 @@ def run(main: Callable[[argparse.Namespace], Any], options: argparse.ArgumentPar
         main: does the work; what it returns is written to --json.
     """
     parsed = options.parse_args(arguments)
+    signal.signal(signal.SIGTERM, _interrupt)  # so that what is half-written is cleaned up, as for Ctrl-C
     _start_log(parsed.verbose)
     from autoseg.errors import AutosegError
 
@@ -87,6 +90,10 @@ def run(main: Callable[[argparse.Namespace], Any], options: argparse.ArgumentPar
             sys.stderr.write(f"{error}\n")
             return INTERRUPTED
         return _failed(parsed, error, 1)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
 
 
 def _failed(parsed: argparse.Namespace, error: Exception, status: int) -> int:

@@ -1,8 +1,8 @@
 """Instance normalisation with its LeakyReLU, kept in channels-last memory on the CPU.
 
 PyTorch's own instance norm folds the batch into the channels, which forces the activations out of channels-last and costs a copy in each
-direction; the CPU's convolutions are fastest in channels-last. Batch normalisation of one sample *is* its instance normalisation, and its
-CPU kernel reads and writes channels-last. So the normalisation goes sample by sample through that kernel, straight into one output.
+direction; the CPU's convolutions are fastest in channels-last. Here each sample's channels-last memory is read as a matrix of voxels times
+channels: its batch statistics are the sample's instance statistics, and what remains is one multiply-add with the activation behind it.
 """
 
 from __future__ import annotations
@@ -55,13 +55,13 @@ class _ChannelsLastNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float, slope: float) -> Tensor:
         y = torch.empty_like(x, memory_format=channels_last(x.ndim - 2))
-        rows_x, rows_y, fold = _rows(x), _rows(y), _fold(x)
+        rows_x, rows_y, parts = _rows(x), _rows(y), fold(x)
         statistics = []
         for n in range(len(x)):
-            mean, variance = _mean_and_variance(rows_x[n], fold)
+            mean, variance = _mean_and_variance(rows_x[n], parts)
             inverse_std = torch.rsqrt(variance + eps)
             scale = inverse_std * weight
-            torch.addcmul(_spread(bias - mean * scale, fold, x), rows_x[n], _spread(scale, fold, x), out=rows_y[n])
+            torch.addcmul(_spread(bias - mean * scale, parts, x), rows_x[n], _spread(scale, parts, x), out=rows_y[n])
             if slope != 1:  # here, sample by sample, what was just written is still in the cache
                 F.leaky_relu(rows_y[n], slope, inplace=True)
             statistics.append(torch.stack((mean, inverse_std)))
@@ -75,7 +75,7 @@ class _ChannelsLastNorm(torch.autograd.Function):
         x, y, weight, statistics = ctx.saved_tensors
         grad_y = grad_y.contiguous(memory_format=channels_last(x.ndim - 2))
         grad_x = torch.empty_like(x, memory_format=channels_last(x.ndim - 2))
-        rows_x, rows_y, rows_grad_y, rows_grad_x, fold = _rows(x), _rows(y), _rows(grad_y), _rows(grad_x), _fold(x)
+        rows_x, rows_y, rows_grad_y, rows_grad_x, parts = _rows(x), _rows(y), _rows(grad_y), _rows(grad_x), fold(x)
         count = x[0, 0].numel()
         grad_weight, grad_bias = torch.zeros_like(statistics[0, 0]), torch.zeros_like(statistics[0, 0])
         for n, (mean, inverse_std) in enumerate(statistics):
@@ -83,51 +83,51 @@ class _ChannelsLastNorm(torch.autograd.Function):
             if ctx.slope != 1:
                 # a positive slope keeps the sign, so the output tells which side of 0 the normalised value lay on
                 grad = torch.ops.aten.leaky_relu_backward(grad, rows_y[n], ctx.slope, True)
-            total, projection = _sums(grad, rows_x[n], mean, inverse_std, fold)
+            total, projection = _sums(grad, rows_x[n], mean, inverse_std, parts)
             grad_bias += total
             grad_weight += projection
             # weight / std * (grad - mean(grad) - normalised * mean(grad * normalised)), gathered by what multiplies x and grad
             scale = inverse_std * weight
             slope_of_x = -scale * inverse_std * projection / count
             offset = -scale * total / count - mean * slope_of_x
-            torch.addcmul(_spread(offset, fold, x), rows_x[n], _spread(slope_of_x, fold, x), out=rows_grad_x[n])
-            rows_grad_x[n].addcmul_(grad, _spread(scale, fold, x))
+            torch.addcmul(_spread(offset, parts, x), rows_x[n], _spread(slope_of_x, parts, x), out=rows_grad_x[n])
+            rows_grad_x[n].addcmul_(grad, _spread(scale, parts, x))
         return grad_x, grad_weight.to(weight.dtype), grad_bias.to(weight.dtype), None, None
 
 
-def _fold(x: Tensor) -> int:
-    """How many neighbouring voxels are laid side by side as if they were channels.
+def fold(x: Tensor) -> int:
+    """Into how many equal parts a channel's voxels are dealt before they are summed up: a power of 2, at most 64.
 
-    The CPU's kernels sum a channel into one running float32, whose rounding grows with the number of voxels: with 90 000 of them the
-    network's gradients came out wrong by a percent. Folded, each of many shorter sums stays accurate, and they are joined in float64.
+    The CPU's kernels add a channel into one running float32, whose rounding grows with the number of voxels: with 90 000 of them the
+    network's gradients came out wrong by a percent. Shorter sums stay accurate, and joining them in float64 costs nothing.
     """
     return math.gcd(x[0, 0].numel(), 64)
 
 
 def _rows(x: Tensor) -> Tensor:
-    """The channels-last memory of `x` as (n, voxels / fold, fold * c)."""
-    return x.movedim(1, -1).view(len(x), -1, _fold(x) * x.shape[1])
+    """The channels-last memory of `x` as (n, voxels / fold, fold * c): neighbouring voxels side by side as if they were channels."""
+    return x.movedim(1, -1).view(len(x), -1, fold(x) * x.shape[1])
 
 
-def _spread(values: Tensor, fold: int, like: Tensor) -> Tensor:
-    """One value a channel (c,) -> (fold * c,) in the type of `like`."""
-    return values.to(like.dtype).repeat(fold)
+def _spread(values: Tensor, parts: int, like: Tensor) -> Tensor:
+    """One value a channel (c,) -> (parts * c,) in the type of `like`."""
+    return values.to(like.dtype).repeat(parts)
 
 
-def _mean_and_variance(rows: Tensor, fold: int) -> tuple[Tensor, Tensor]:
-    """Mean and (biased) variance of each channel in float64, joined from those of `fold` equal parts."""
-    means, variances = (part.double().unflatten(0, (fold, -1)) for part in torch.batch_norm_update_stats(rows, None, None, 0.0))
+def _mean_and_variance(rows: Tensor, parts: int) -> tuple[Tensor, Tensor]:
+    """Mean and (biased) variance of each channel in float64, joined from those of `parts` equal parts."""
+    means, variances = (values.double().unflatten(0, (parts, -1)) for values in torch.batch_norm_update_stats(rows, None, None, 0.0))
     return means.mean(0), variances.mean(0) + means.var(0, correction=0)
 
 
-def _sums(grad: Tensor, rows: Tensor, mean: Tensor, inverse_std: Tensor, fold: int) -> tuple[Tensor, Tensor]:
+def _sums(grad: Tensor, rows: Tensor, mean: Tensor, inverse_std: Tensor, parts: int) -> tuple[Tensor, Tensor]:
     """Sums over voxels of the gradient and of gradient * normalised value, each (c,) in float64."""
     wide = torch.promote_types(rows.dtype, torch.float32)
-    statistics = [value.to(wide).repeat(fold) for value in (mean, inverse_std)]
+    statistics = [value.to(wide).repeat(parts) for value in (mean, inverse_std)]
     _, projections, totals = torch.ops.aten.native_batch_norm_backward(
         grad, rows, None, None, None, *statistics, True, 0.0, [False, True, True]
     )
-    return totals.double().unflatten(0, (fold, -1)).sum(0), projections.double().unflatten(0, (fold, -1)).sum(0)
+    return totals.double().unflatten(0, (parts, -1)).sum(0), projections.double().unflatten(0, (parts, -1)).sum(0)
 
 
 class InstanceNorm(nn.Module):

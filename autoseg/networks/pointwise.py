@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .norm import is_channels_last
+from .norm import fold, is_channels_last
 
 
 def convolution(channels_in: int, channels_out: int, kernel: Sequence[int], stride: Sequence[int], *, bias: bool = True) -> nn.Module:
@@ -56,4 +57,12 @@ def _on_cpu_channels_last(x: Tensor) -> bool:
 
 
 def _voxelwise_linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    return F.linear(x.movedim(1, -1), weight.flatten(1), bias).movedim(-1, 1)
+    """Matrix products of blocks of voxels with one weight; their gradients are as many partial sums.
+
+    One product over all voxels has its weight gradient summed into a single running float32: over 600 000 voxels that was wrong by 0.1 %.
+    """
+    voxels = x.movedim(1, -1)
+    blocks = voxels.reshape(len(x) * fold(x), -1, x.shape[1])
+    shared = weight.flatten(1).t().expand(len(blocks), -1, -1)
+    product = torch.bmm(blocks, shared) if bias is None else torch.baddbmm(bias, blocks, shared)
+    return product.view(*voxels.shape[:-1], -1).movedim(-1, 1)

@@ -382,7 +382,7 @@ def test_an_output_folder_that_is_a_file_is_an_error(predictor, tmp_path):
 
 
 def test_peak_and_time_are_told(predictor, caplog):
-    with caplog.at_level(logging.INFO, logger="autoseg"):
+    with caplog.at_level(logging.DEBUG, logger="autoseg"):
         predictor.predict(picture((20, 10, 10), (2.0, 2.0, 2.0)), case="P1")
     assert "of memory" in caplog.text
     assert "P1: " in caplog.text

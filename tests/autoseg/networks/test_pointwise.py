@@ -53,3 +53,15 @@ def test_kernel_is_centred_so_that_only_the_stride_changes_the_size():
     expected = torch.zeros(1, 1, 4, 4, 2)
     expected[0, 0, 1:4, 1, 1] = 1
     assert torch.equal(module(x), expected)
+
+
+def test_weight_gradient_stays_accurate_over_many_voxels():
+    module = convolution(4, 3, (1, 1, 1), (1, 1, 1))
+    for parameter in module.parameters():
+        torch.nn.init.ones_(parameter)
+    generator = torch.Generator().manual_seed(0)
+    x = torch.rand((4, 4, 40, 56, 40), generator=generator).to(memory_format=torch.channels_last_3d)
+    grad = torch.rand((4, 3, 40, 56, 40), generator=generator)
+    module(x).backward(grad)
+    expected = torch.einsum("nkzyx,nczyx->kc", grad.double(), x.double())
+    assert ((module.weight.grad.flatten(1) - expected) / expected).abs().max() < 2e-6
