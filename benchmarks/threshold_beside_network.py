@@ -63,14 +63,13 @@ def main() -> int:
         "thresholds": {name: next(row[2] for row in rows if row[1] == name) for name in folds},
         "rows": rows,
     }
-    print(
-        f"{len(rows)} cases, out of fold: network {result['network']:.3f}, threshold {result['threshold_in_fold']:.3f} (fitted in each fold)"
-    )
-    print(f"best single threshold on all cases: {result['threshold_on_all'][0]} with {result['threshold_on_all'][1]:.3f}")
     low, high = result["interval_95"]
     print(
-        f"difference {result['difference']:+.3f}, 95 % bootstrap interval {low:+.3f} to {high:+.3f}; the network wins {result['network_wins']}"
+        f"{len(rows)} cases, out of fold: network {result['network']:.3f}, threshold {result['threshold_in_fold']:.3f}, fitted in each fold"
     )
+    print(f"best single threshold on all cases: {result['threshold_on_all'][0]} with {result['threshold_on_all'][1]:.3f}")
+    print(f"difference {result['difference']:+.3f}, 95 % bootstrap interval {low:+.3f} to {high:+.3f}")
+    print(f"the network wins {result['network_wins']} of {len(rows)} cases")
     if chosen.json:
         chosen.json.write_text(json.dumps(result, indent=1))
     return 0
