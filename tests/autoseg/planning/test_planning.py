@@ -1,0 +1,349 @@
+"""Planning a dataset of real files, and planning it again after something changed."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from tiny import TinyDataset
+
+from autoseg.dataset.folds import Folds
+from autoseg.errors import AutosegError, DatasetError, FoldError, PlanError
+from autoseg.planning.planning import plan
+from autoseg.preprocessing.store import open_case
+from planners.fingerprint import Fingerprint
+from planners.plan import Plan
+
+FILES = ("default/plan.json", "default/folds.json", "default/planned.json", "fingerprint.json")
+
+
+@pytest.fixture(scope="module")
+def planned(tmp_path_factory):
+    dataset = TinyDataset(tmp_path_factory.mktemp("planned") / "Tiny")
+    return dataset, plan(dataset.folder, preset="laptop", workers=0)
+
+
+@pytest.fixture
+def tiny(planned, tmp_path):
+    """A planned dataset of its own for each test."""
+    shutil.copytree(planned[0].folder, tmp_path / "Tiny")
+    dataset = object.__new__(TinyDataset)
+    dataset.__dict__.update(vars(planned[0]) | {"folder": tmp_path / "Tiny", "names": list(planned[0].names)})
+    return dataset
+
+
+def again(dataset, **options):
+    return plan(dataset.folder, **{"preset": "laptop", "workers": 0} | options)
+
+
+def done(result):
+    return result.examined, result.prepared, result.kept
+
+
+def read(dataset, name):
+    return json.loads((dataset.work / name).read_text())
+
+
+def texts(dataset):
+    return {name: (dataset.work / name).read_bytes() for name in FILES}
+
+
+def held_out(dataset):
+    return {name: set(fold["validation"]) for name, fold in read(dataset, "default/folds.json")["folds"].items()}
+
+
+def edit(dataset):
+    """Changes the plan by hand; returns its text."""
+    path = dataset.work / "default" / "plan.json"
+    document = json.loads(path.read_text())
+    document["configurations"]["3d_fullres"]["training"]["epochs"] = 7
+    path.write_text(json.dumps(document))
+    return path.read_text()
+
+
+def plan_text(dataset):
+    return (dataset.work / "default" / "plan.json").read_text()
+
+
+# --- the first time ----------------------------------------------------------------------------------------------------------------
+
+
+def test_what_planning_leaves_behind(planned):
+    dataset, result = planned
+    assert done(result) == (6, 6, False)
+    document = Plan.from_json(plan_text(dataset))
+    assert document == result.plan
+    assert (document.channels, document.labels, document.preset) == (("CT", "PET"), {"background": 0, "ball": 1}, "laptop")
+    fingerprint = Fingerprint.from_json((dataset.work / "fingerprint.json").read_text())
+    assert [case.case for case in fingerprint.cases] == dataset.names
+    for case in fingerprint.cases:
+        assert case.label_voxels == {1: int(dataset.arrays(case.case)[2].sum())}
+        assert tuple(case.spacing) == pytest.approx(dataset.spacing)
+    assert sorted(name for names in held_out(dataset).values() for name in names) == dataset.names
+    (folder,) = [path for path in (dataset.work / "cases").iterdir() if path.is_dir()]
+    assert sorted(path.stem for path in folder.glob("*.json")) == dataset.names
+
+
+def test_what_planning_tells(planned):
+    result = planned[1]
+    document = json.loads(json.dumps(result.to_dict()))
+    assert (document["examined"], document["prepared"], document["kept"], document["scheme"]) == (6, 6, False, "cv5")
+    assert sum(document["folds"].values()) == 6
+    assert "3d_fullres" in document["configurations"]
+    text = result.text()
+    for part in ("'default' (new)", "3d_fullres: patch", "folds (cv5)", "6 cases examined, 6 prepared now", str(result.workspace.plan)):
+        assert part in text
+
+
+def test_bad_cases_are_named_together_and_no_plan_is_written(tmp_path):
+    dataset = TinyDataset(tmp_path / "Tiny", cases=4)
+    whole = dataset.image("case01", 0).read_bytes()
+    dataset.image("case01", 0).write_bytes(whole[:200])
+    dataset.write(np.full(dataset.shape, 5, np.uint8), dataset.label("case02"))
+    with pytest.raises(DatasetError, match=r"2 of 4 cases are not usable; no plan was written") as caught:
+        again(dataset)
+    assert all(name in str(caught.value) for name in ("case01", "case02", "--exclude"))
+    assert not list(dataset.work.rglob("plan.json"))
+    assert not list(dataset.work.rglob("*.npy"))
+    result = again(dataset, exclude=["case01", "case02"])
+    assert (result.examined, result.prepared) == (2, 2)
+
+
+def test_nothing_to_learn_is_found_before_a_plan_is_made(tmp_path):
+    dataset = TinyDataset(tmp_path / "Tiny", cases=3)
+    for name in dataset.names:
+        dataset.write(np.zeros(dataset.shape, np.uint8), dataset.label(name))
+    with pytest.raises(DatasetError, match="all 3 masks are empty"):
+        again(dataset)
+    assert not list(dataset.work.rglob("plan.json"))
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"preset": "huge"}, PlanError, "huge"),
+        ({"settings": {"training.epoch": 5}}, PlanError, "epoch"),
+        ({"settings": {"training.epochs": -5}}, PlanError, "epochs"),
+        ({"configurations": ["4d"]}, PlanError, "4d"),
+        ({"folds": "cv1"}, FoldError, "cv1"),
+        ({"folds": "loco"}, FoldError, "centre"),
+        ({"exclude": ["nobody"]}, DatasetError, "nobody"),
+        ({"name": "a/b"}, PlanError, "a/b"),
+    ],
+)
+def test_what_is_asked_for_wrongly_leaves_a_standing_plan_alone(tiny, options, error, message):
+    before = texts(tiny)
+    with pytest.raises(error, match=message):
+        again(tiny, **options)
+    assert texts(tiny) == before
+
+
+# --- again -------------------------------------------------------------------------------------------------------------------------
+
+
+def test_an_unchanged_second_run_does_nothing(tiny):
+    before = texts(tiny)
+    times = {path: path.stat().st_mtime_ns for path in tiny.work.rglob("*.npy")}
+    assert done(again(tiny)) == (0, 0, True)
+    assert texts(tiny) == before
+    assert {path: path.stat().st_mtime_ns for path in tiny.work.rglob("*.npy")} == times
+
+
+def test_a_corrected_mask_redoes_its_case_and_nothing_else(tiny):
+    before, folds = texts(tiny), held_out(tiny)
+    mask = tiny.arrays("case03")[2]
+    mask[0, :2, :2] = 1
+    tiny.write(mask, tiny.label("case03"))
+    result = again(tiny)
+    assert done(result) == (1, 1, True)
+    assert texts(tiny)["default/plan.json"] == before["default/plan.json"]
+    assert held_out(tiny) == folds
+    fingerprint = Fingerprint.from_json((tiny.work / "fingerprint.json").read_text())
+    assert {case.case: case.label_voxels for case in fingerprint.cases}["case03"] == {1: int(mask.sum())}
+    (folder,) = {path.parent for path in tiny.work.rglob("*.npy")}
+    spacing = result.plan.configurations["3d_fullres"].spacing
+    volume = (open_case(folder, "case03").labels > 0).sum() * np.prod(spacing)
+    assert volume == pytest.approx(mask.sum() * np.prod(tiny.spacing), rel=0.1)
+
+
+def test_a_new_case_joins_and_nobody_moves(tiny, caplog):
+    before, folds = texts(tiny), held_out(tiny)
+    tiny.add("case99")
+    tiny.names.append("case99")
+    tiny.describe()
+    assert done(again(tiny)) == (1, 1, True)
+    assert texts(tiny)["default/plan.json"] == before["default/plan.json"]
+    after = held_out(tiny)
+    assert set().union(*after.values()) - set().union(*folds.values()) == {"case99"}
+    assert {name: cases - {"case99"} for name, cases in after.items()} == folds
+    assert "1 new cases joined" in caplog.text
+    for fold in read(tiny, "default/folds.json")["folds"].values():
+        assert sorted(fold["training"] + fold["validation"]) == tiny.names
+
+
+def test_an_excluded_case_leaves_and_may_come_back(tiny):
+    folds = held_out(tiny)
+    assert done(again(tiny, exclude=["case02"])) == (0, 0, True)
+    assert held_out(tiny) == {name: cases - {"case02"} for name, cases in folds.items()}
+    fingerprint = Fingerprint.from_json((tiny.work / "fingerprint.json").read_text())
+    assert "case02" not in [case.case for case in fingerprint.cases]
+    result = again(tiny)
+    assert (result.prepared, result.kept) == (0, True)
+    assert {name: cases - {"case02"} for name, cases in held_out(tiny).items()} == {n: c - {"case02"} for n, c in folds.items()}
+    assert set().union(*held_out(tiny).values()) == set(tiny.names)
+
+
+def test_other_settings_make_a_new_plan(tiny):
+    changed = again(tiny, settings={"training.epochs": 5})
+    assert not changed.kept
+    assert {spec.training.epochs for spec in changed.plan.configurations.values()} == {5}
+    assert again(tiny, settings={"training.epochs": 5}).kept
+    back = again(tiny)
+    assert not back.kept
+    assert back.plan.configurations["3d_fullres"].training.epochs != 5
+
+
+def test_plans_live_side_by_side(tiny):
+    before = texts(tiny)
+    other = again(tiny, name="other", preset="default")
+    assert done(other) == (0, other.prepared, False)
+    assert texts(tiny) == before
+    assert read(tiny, "other/plan.json")["preset"] == "default"
+
+
+def test_replan_makes_the_plan_anew(tiny):
+    before = plan_text(tiny)
+    result = again(tiny, replan=True)
+    assert done(result) == (0, 0, False)
+    assert plan_text(tiny) == before, "from the same cases the same plan"
+    for name in tiny.names:
+        for channel in (0, 1):
+            image = tiny.image(name, channel)
+            tiny.write(tiny.arrays(name)[channel], image, spacing=(4.0, 3.0, 2.0))
+        tiny.write(tiny.arrays(name)[2], tiny.label(name), spacing=(4.0, 3.0, 2.0))
+    assert again(tiny).kept
+    assert plan_text(tiny) == before
+    assert not again(tiny, replan=True).kept
+    assert read(tiny, "default/plan.json")["configurations"]["3d_fullres"]["spacing"] == pytest.approx([4, 3, 2])
+
+
+def test_a_hand_edited_plan_is_kept(tiny, caplog):
+    text = edit(tiny)
+    for options in ({}, {"preset": "default"}):
+        caplog.clear()
+        result = again(tiny, **options)
+        assert result.kept
+        assert result.plan.configurations["3d_fullres"].training.epochs == 7
+        assert "edited by hand: it is kept as it is" in caplog.text
+        assert plan_text(tiny) == text
+
+
+@pytest.mark.parametrize("options", [{"replan": True}, {"preset": "resenc-m"}, {"settings": {"training.epochs": 3}}])
+def test_a_hand_edited_plan_is_never_overwritten(tiny, options):
+    text = edit(tiny)
+    with pytest.raises(PlanError, match="edited by hand and is never overwritten.*--name"):
+        again(tiny, **options)
+    assert plan_text(tiny) == text
+
+
+def test_a_plan_that_was_brought_along_counts_as_edited(tiny):
+    text = plan_text(tiny)
+    (tiny.work / "default" / "planned.json").unlink()
+    with pytest.raises(PlanError, match="edited by hand"):
+        again(tiny, replan=True)
+    assert again(tiny, preset="default").kept
+    assert plan_text(tiny) == text
+
+
+def test_an_invalid_plan_is_told_and_stays(tiny):
+    path = tiny.work / "default" / "plan.json"
+    path.write_text(path.read_text().replace('"batch_size"', '"batchsize"'))
+    with pytest.raises(PlanError, match="batchsize"):
+        again(tiny)
+    assert '"batchsize"' in path.read_text()
+
+
+def test_changed_labels_examine_everything_and_plan_anew(tiny):
+    tiny.describe(labels={"background": 0, "ball": 1, "node": 2})
+    result = again(tiny)
+    assert done(result) == (6, 6, False)
+    assert result.plan.labels == {"background": 0, "ball": 1, "node": 2}
+    assert any("'node' (2) is in no case" in note for note in result.notes)
+
+
+def test_changed_labels_do_not_fit_a_hand_edited_plan(tiny):
+    text = edit(tiny)
+    tiny.describe(labels={"background": 0, "tumour": 1})
+    with pytest.raises(PlanError, match=r"labels \{'background': 0, 'ball': 1\}.*'tumour'.*--name") as caught:
+        again(tiny, preset="default")
+    assert caught.value.exit_status == 2
+    assert plan_text(tiny) == text
+
+
+def test_a_label_that_is_taken_away_is_found_in_the_masks(tiny):
+    tiny.describe(labels={"background": 0, "other": 2})
+    with pytest.raises(AutosegError, match="case00"):
+        again(tiny)
+
+
+def test_another_orientation_examines_everything(tiny):
+    result = again(tiny, orientation="as_stored")
+    assert (result.examined, result.kept) == (6, False)
+    assert result.plan.orientation == "as_stored"
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: "",
+        lambda text: text[: len(text) // 2],
+        lambda text: "[]",
+        lambda text: "\0\xff",
+        lambda text: json.dumps(json.loads(text) | {"version": -1}),
+        lambda text: json.dumps(json.loads(text) | {"cases": []}),
+        lambda text: json.dumps(json.loads(text) | {"cases": {name: {"key": "?"} for name in json.loads(text)["cases"]}}),
+        lambda text: json.dumps(json.loads(text) | {"cases": {name: 1 for name in json.loads(text)["cases"]}}),
+    ],
+    ids=["empty", "torn", "list", "binary", "version", "cases a list", "entries incomplete", "entries numbers"],
+)
+def test_a_broken_cache_of_examinations_is_made_anew(tiny, damage):
+    path = tiny.work / "cases" / "examined.json"
+    whole, before = path.read_text(), texts(tiny)
+    path.write_text(damage(whole), encoding="latin-1")
+    assert done(again(tiny)) == (6, 0, True)
+    assert texts(tiny) == before
+    assert path.read_text() == whole
+
+
+# --- folds -------------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_scheme_that_is_asked_for_replaces_another_and_then_stands(tiny, caplog):
+    assert len(held_out(tiny)) == 5
+    result = again(tiny, folds="cv3")
+    assert done(result) == (0, 0, True)
+    assert "made anew as cv3; those before were cv5" in caplog.text
+    three = held_out(tiny)
+    assert sorted(map(len, three.values())) == [2, 2, 2]
+    again(tiny)
+    assert held_out(tiny) == three
+    again(tiny, folds="cv3")
+    assert held_out(tiny) == three
+
+
+def test_folds_of_whole_centres(tiny):
+    rows = [f"{name},{'ABC'[index % 3]}" for index, name in enumerate(tiny.names)]
+    (tiny.folder / "cases.csv").write_text("case,centre\n" + "\n".join(rows) + "\n")
+    result = again(tiny, folds="loco")
+    assert result.folds.scheme == "loco"
+    assert held_out(tiny) == {centre: set(tiny.names[index::3]) for index, centre in enumerate("ABC")}
+    assert result.examined == 6, "the centre is part of what is known of a case"
+
+
+def test_nnunets_file_of_folds(tiny, tmp_path):
+    path = tmp_path / "splits_final.json"
+    path.write_text(json.dumps([{"train": tiny.names[:4], "val": tiny.names[4:]}, {"train": tiny.names[2:], "val": tiny.names[:2]}]))
+    again(tiny, folds=str(path))
+    assert held_out(tiny) == {"0": set(tiny.names[4:]), "1": set(tiny.names[:2])}
+    kept = Folds.from_json(read(tiny, "default/folds.json"))
+    assert kept.scheme == "splits_final"

@@ -1,0 +1,199 @@
+"""A run goes on only as what it was begun as."""
+
+import json
+
+import pytest
+
+from autoseg.errors import TrainingError
+from autoseg.training.record import NOT_PART_OF_THE_WEIGHTS, RunRecord, identity, recorded_settings
+from planners.plan import Configuration, NoNormalisation, UNetSpec
+
+LABELS = {"background": 0, "tumour": 1}
+CASES = {"a": "hash-a", "b": "hash-b"}
+FACTS = {"device": "cpu", "precision": "fp32", "threads": 2}
+
+
+def configuration(**changes) -> Configuration:
+    spec = Configuration(
+        dimension=3,
+        spacing=(1.0, 1.0, 1.0),
+        median_shape=(8.0, 8.0, 8.0),
+        patch_size=(8, 8, 8),
+        batch_size=2,
+        normalisation=(NoNormalisation(),),
+        network=UNetSpec(features=(4,), strides=((1, 1, 1),), kernels=((3, 3, 3),), convs_per_stage=(1,), convs_per_decoder_stage=()),
+    )
+    document = spec.model_dump(mode="json")
+    for path, value in changes.items():
+        target, (*parents, last) = document, path.split("__")
+        for parent in parents:
+            target = target[parent]
+        assert last in target
+        target[last] = value
+    return Configuration.model_validate(document)
+
+
+WHAT = identity(configuration(), LABELS, CASES)
+
+
+def begin(folder, what=WHAT, epochs=10, settings=(), facts=FACTS):
+    return RunRecord(folder, what, epochs, dict(settings), facts)
+
+
+def on_disk(folder):
+    return json.loads((folder / "run.json").read_text())
+
+
+@pytest.fixture
+def folder(tmp_path):
+    folder = tmp_path / "model" / "fold_0"
+    folder.mkdir(parents=True)
+    return folder
+
+
+# --- identity ----------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"training__epochs": 5},
+        {"training__validation_iterations": 0},
+        {"inference__step": 0.25},
+        {"inference__mirror_axes": []},
+    ],
+)
+def test_what_the_weights_do_not_depend_on_is_not_compared(change):
+    assert identity(configuration(**change), LABELS, CASES) == WHAT
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"training__iterations": 5},
+        {"training__foreground_fraction": 0.5},
+        {"training__optimiser__lr": 0.1},
+        {"training__loss__batch_dice": True},
+        {"training__gradient_clip": 1.0},
+        {"batch_size": 3},
+        {"patch_size": [8, 8, 16]},
+        {"spacing": [1.0, 1.0, 2.0]},
+        {"augmentation__mirror": None},
+        {"augmentation__backend": "batchgenerators"},
+        {"network__features": [8]},
+        {"resampling__image_order": 1},
+    ],
+)
+def test_what_they_do_depend_on_is(change):
+    what = identity(configuration(**change), LABELS, CASES)
+    assert {key for key in WHAT if what[key] != WHAT[key]} == {"settings"}
+
+
+def test_seed_cases_and_labels_are_compared_by_themselves():
+    assert identity(configuration(training__seed=7), LABELS, CASES) == WHAT | {"seed": 7}
+    for key, what in {
+        "training cases": identity(configuration(), LABELS, CASES | {"b": "corrected"}),
+        "labels": identity(configuration(), LABELS | {"node": 2}, CASES),
+    }.items():
+        assert [k for k in WHAT if what[k] != WHAT[k]] == [key]
+    assert identity(configuration(), LABELS, dict(reversed(CASES.items()))) == WHAT
+
+
+def test_the_fields_left_out_are_fields_of_training():
+    assert set(NOT_PART_OF_THE_WEIGHTS) < set(configuration().training.model_dump())
+
+
+# --- the record --------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_that_begins_is_recorded(folder):
+    assert recorded_settings(folder) == {}
+    record = begin(folder, settings={"training.epochs": 10})
+    document = on_disk(folder)
+    assert document["schema"] == "autoseg-run/1"
+    assert document["identity"] == WHAT
+    assert (document["epochs"], document["finished_epochs"]) == (10, 0)
+    assert {key: document[key] for key in FACTS} == FACTS == {key: record[key] for key in FACTS}
+    assert {"python", "torch", "numpy"} <= set(document["versions"])
+    assert recorded_settings(folder) == {"training.epochs": 10}
+    assert not record.finished
+    assert not record.outdated
+
+
+def test_one_that_goes_on_keeps_how_it_was_begun(folder):
+    begin(folder)
+    again = begin(folder, facts={"device": "cuda", "precision": "bf16", "threads": 64}, settings={"training.seed": 1234})
+    assert {key: again[key] for key in FACTS} == FACTS
+    assert recorded_settings(folder) == {"training.seed": 1234}
+
+
+@pytest.mark.parametrize("key", list(WHAT))
+def test_an_unfinished_run_refuses_to_become_another(folder, key):
+    begin(folder)
+    before = on_disk(folder)
+    with pytest.raises(TrainingError, match=f"fold_0.*other {key}.*--restart"):
+        begin(folder, WHAT | {key: "another"})
+    assert on_disk(folder) == before
+
+
+def test_a_finished_one_stays_as_it_is_and_says_so(folder, caplog):
+    begin(folder, settings={"training.seed": 3}).update(finished_epochs=10)
+    before = on_disk(folder)
+    caplog.clear()
+    record = begin(folder, WHAT | {"training cases": "corrected"}, epochs=12)
+    assert record.finished
+    assert record.outdated == "training cases"
+    assert on_disk(folder) == before
+    assert "fold_0 is finished, but was trained with other training cases" in caplog.text
+    assert "--restart" in caplog.text
+
+
+def test_finished_means_all_epochs_that_are_asked_for(folder):
+    record = begin(folder)
+    record.update(finished_epochs=9)
+    assert not record.finished
+    record.update(finished_epochs=10)
+    assert record.finished
+    assert begin(folder).finished
+
+
+def test_more_epochs_go_on_with_a_warning(folder, caplog):
+    begin(folder).update(finished_epochs=10)
+    caplog.clear()
+    longer = begin(folder, epochs=15)
+    assert not longer.finished
+    assert on_disk(folder)["epochs"] == 15
+    assert "15 epochs now, 10 before" in caplog.text
+    caplog.clear()
+    begin(folder, epochs=15)
+    assert caplog.text == ""
+
+
+def test_fewer_epochs_than_are_trained_are_refused(folder):
+    begin(folder).update(finished_epochs=10)
+    with pytest.raises(TrainingError, match=r"trained for 10 epochs.*asks for fewer.*--restart"):
+        begin(folder, epochs=9)
+    assert on_disk(folder)["epochs"] == 10
+
+
+def test_validated_is_about_the_final_weights(folder):
+    record = begin(folder)
+    record.update(finished_epochs=10)
+    assert not record.validated
+    record.update(validated_epochs=10)
+    assert record.validated
+    assert begin(folder).validated
+    record = begin(folder, epochs=12)
+    record.update(finished_epochs=12)
+    assert not record.validated
+
+
+def test_folds_of_one_model_share_their_settings(folder):
+    begin(folder)
+    other = folder.with_name("fold_1")
+    other.mkdir()
+    with pytest.raises(TrainingError, match=r"fold_0 was trained with other settings than fold_1.*--set"):
+        begin(other, WHAT | {"settings": "another"})
+    assert not (other / "run.json").exists()
+    begin(other, WHAT | {"training cases": "those of fold 1", "seed": 9})
+    assert (other / "run.json").exists()
