@@ -3,7 +3,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
+JOBS ?= 2
+TESTS ?= tests
+
+# The variables reach the environments in which pip builds source packages too. Relative, because pip splits them at spaces; older pips read
+# only the first for a build, newer ones only the second.
+export PIP_CONSTRAINT := constraints.txt
+export PIP_BUILD_CONSTRAINT := constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: demo demo-short test lint bench install clean
@@ -11,14 +17,24 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 install: $(STAMP)
 
 # A wheel is installed, never the checkout itself, so that what runs is what a user gets.
-$(STAMP): setup.py pyproject.toml constraints.txt README.md $(shell find planners autoseg prognosis -name '*.py')
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@test -f $(VENV)/.dependencies -a ! constraints.txt -nt $(VENV)/.dependencies -a ! setup.py -nt $(VENV)/.dependencies || \
-		{ $(BIN)/pip install --quiet -c constraints.txt torch && $(BIN)/pip install --quiet -c constraints.txt setuptools wheel ".[dev]" && touch $(VENV)/.dependencies; }
+$(STAMP): $(VENV)/.dependencies README.md $(shell find planners autoseg prognosis -name '*.py')
 	@rm -rf build *.egg-info
-	@$(BIN)/pip install --quiet --no-deps --no-build-isolation --force-reinstall -c constraints.txt .
+	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --force-reinstall .
 	@rm -rf build *.egg-info
 	@touch $@
+
+$(VENV)/.dependencies: setup.py pyproject.toml constraints.txt | $(BIN)/pip
+	@echo "installing what autoseg needs into $(VENV)"
+	@$(BIN)/python -m pip install --quiet torch
+	@$(BIN)/python -m pip install --quiet setuptools wheel ".[dev]"
+	@touch $@
+
+# pip comes last into an environment: one without it is half-made, and begun again.
+$(BIN)/pip:
+	@command -v "$(PYTHON)" >/dev/null || { echo "error: there is no $(PYTHON); say which Python: make PYTHON=python3.12" >&2; exit 1; }
+	@"$(PYTHON)" -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if v in ((3, 11), (3, 12)) else "error: autoseg needs Python 3.11 or 3.12, $(PYTHON) is %d.%d; say which: make PYTHON=python3.12" % v)'
+	@rm -rf $(VENV)
+	@"$(PYTHON)" -m venv $(VENV) || { rm -rf $(VENV); echo "error: $(PYTHON) cannot make $(VENV); its modules venv and ensurepip are needed" >&2; exit 1; }
 
 demo: $(STAMP)
 	$(BIN)/python -P benchmarks/demo.py demo-output
@@ -26,8 +42,9 @@ demo: $(STAMP)
 demo-short: $(STAMP)
 	$(BIN)/python -P benchmarks/demo.py demo-output-short --short
 
+# All of it, or a part: make test TESTS=tests/planners. PYTHONSAFEPATH: -P for the child processes as well.
 test: $(STAMP)
-	$(BIN)/python -P -m pytest tests -n 2 --dist worksteal --cov --cov-report=term:skip-covered --cov-report=html
+	PYTHONSAFEPATH=1 $(BIN)/python -m pytest $(TESTS) -n $(JOBS) --dist worksteal --cov --cov-report=term:skip-covered --cov-report=html
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -133,6 +133,14 @@ def _start_log(verbose: bool) -> None:
         logging.getLogger(package).setLevel(logging.DEBUG if verbose else logging.INFO)
 
 
+def at_least_one(text: str) -> int:
+    """A whole number of an option that makes no sense below 1."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be 1 or more, found {text}")
+    return value
+
+
 def _count(text: str) -> int:
     value = int(text)
     if value < 0:

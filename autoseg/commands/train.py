@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from autoseg.commands.entry import add_set_option, add_shared_options, parser, run
+from autoseg.commands.entry import add_set_option, add_shared_options, at_least_one, parser, run
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -21,11 +21,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "-c", "--configuration", metavar="NAME", help="which configuration of the plan (default: 3d_fullres, 2d for 2-D data)"
     )
     options.add_argument(
-        "--epochs", type=int, metavar="N", help="short for --set training.epochs=N; larger than before continues a finished fold"
+        "--epochs", type=at_least_one, metavar="N", help="short for --set training.epochs=N; larger than before continues a finished fold"
     )
-    options.add_argument("--iterations", type=int, metavar="N", help="iterations an epoch; short for --set training.iterations=N")
+    options.add_argument("--iterations", type=at_least_one, metavar="N", help="iterations an epoch; short for --set training.iterations=N")
     options.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:i")
-    options.add_argument("--threads", type=int, metavar="N", help="compute threads on a CPU (default: all cores); kept on resuming")
+    options.add_argument(
+        "--threads", type=at_least_one, metavar="N", help="compute threads on a CPU (default: all cores); kept on resuming"
+    )
     options.add_argument("--seed", type=int, metavar="N", help="short for --set training.seed=N")
     options.add_argument("--restart", action="store_true", help="forget what this fold has learned so far")
     add_set_option(options)

@@ -7,6 +7,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from autoseg import files
 from autoseg.errors import DatasetError, PlanError, ResourceError
 from planners.plan import Plan, PlanInvalid
 
@@ -50,8 +51,32 @@ class Workspace:
         return self.root / self.name / "planned.json"
 
     @property
+    def plan_fingerprint(self) -> Path:
+        """The fingerprint that the plan was made from; `fingerprint` is the one of the planning that ran last, of whatever plan."""
+        return self.root / self.name / "fingerprint.json"
+
+    @property
     def folds(self) -> Path:
+        """The folds that are in use."""
         return self.root / self.name / "folds.json"
+
+    def folds_of(self, scheme: str) -> Path:
+        """A scheme's folds, which are kept when another scheme is in use."""
+        return self.root / self.name / f"folds-{scheme}.json"
+
+    def excluded(self) -> tuple[str, ...]:
+        """The cases that the plan leaves out; () where there is no plan.
+
+        Raises:
+            PlanError: planned.json is not valid.
+        """
+        if not self.planned.exists():
+            return ()
+        record = files.read_json(self.planned, error=PlanError)
+        names = record.get("exclude", []) if isinstance(record, dict) else None
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise PlanError(f"{self.planned}: the field 'exclude' must be a list of case names. Mend it, or run autoseg_plan --exclude again")
+        return tuple(names)
 
     def cases(self, key: str) -> Path:
         """Folder of prepared cases; `key` is the hash of what shaped them."""
@@ -87,7 +112,10 @@ class Workspace:
             PlanError: there is none, or it is not valid.
         """
         if not self.plan.exists():
-            raise PlanError(f"{self.plan}: there is no plan {self.name!r} yet. Make it with: autoseg_plan --name {self.name}")
+            raise PlanError(
+                f"{self.plan}: there is no plan {self.name!r} here. Make it with: autoseg_plan --name {self.name}; where it was made with "
+                "--work DIR, give the same here"
+            )
         try:
             return Plan.from_json(self.plan.read_text(encoding="utf-8"), source=str(self.plan))
         except PlanInvalid as error:

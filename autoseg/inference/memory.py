@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
-from pathlib import Path
 
 from autoseg.errors import ResourceError
 from autoseg.preprocessing.resample import new_shape
+from autoseg.resources import available_memory
 from planners.memory import parameter_count
 from planners.plan import Configuration, Plan
 
@@ -98,13 +98,6 @@ def activation_bytes(configuration: Configuration, channels: int, classes: int) 
     return FLOAT * (waiting + stem + LIVE_FULL_RESOLUTION * network.features[0] * full + (2 * channels + 4 * classes) * full)
 
 
-def available_memory() -> int:
-    """Bytes that this process can still take: the machine's available memory, or what its control group leaves if that is less."""
-    import psutil
-
-    return min(int(psutil.virtual_memory().available), *_cgroup_rooms())
-
-
 def check_fits(estimate: MemoryEstimate, case: str, available: int | None = None) -> None:
     """Refuses work that cannot fit, before it starts.
 
@@ -120,38 +113,3 @@ def check_fits(estimate: MemoryEstimate, case: str, available: int | None = None
             f"case {case}: prediction needs about {estimate}; {room / GIB:.2f} GiB are available. Close other programs, take a "
             "machine with more memory, predict with fewer folds, or crop the image"
         )
-
-
-def _cgroup_rooms() -> list[int]:
-    """What each control group above this process leaves (version 1 or 2); a huge number where there is no limit."""
-    rooms = [2**62]
-    try:
-        lines = Path("/proc/self/cgroup").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return rooms
-    for line in lines:
-        _, controllers, group = line.split(":", 2)
-        if controllers == "":
-            rooms += _rooms(Path("/sys/fs/cgroup"), group, "memory.max", "memory.current", "inactive_file ")
-        elif "memory" in controllers.split(","):
-            rooms += _rooms(Path("/sys/fs/cgroup/memory"), group, "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file ")
-    return rooms
-
-
-def _rooms(root: Path, group: str, limit_name: str, usage_name: str, cache_name: str) -> list[int]:
-    folder = root / group.strip("/")
-    rooms = []
-    while True:
-        try:
-            limit = (folder / limit_name).read_text().strip()
-            usage = int((folder / usage_name).read_text())
-            # Pages of files that were read are given back on demand; they count as used, but not against us.
-            statistics = (folder / "memory.stat").read_text().splitlines()
-            cache = next((int(line.removeprefix(cache_name)) for line in statistics if line.startswith(cache_name)), 0)
-            if limit != "max":
-                rooms.append(max(0, int(limit) - usage + cache))
-        except (OSError, ValueError):
-            pass  # this level has no such file: not limited, or seen from inside a container whose root it is
-        if folder == root:
-            return rooms
-        folder = folder.parent

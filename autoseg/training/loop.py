@@ -119,23 +119,28 @@ def fit(
             state.progress = replace(state.progress, iteration=state.progress.iteration + 1)
             if after_iteration():
                 state.progress = replace(state.progress, loss_sum=state.progress.loss_sum + losses.item())
+                _require_finite(state.progress.loss_sum, epoch)
                 save(state)
                 raise Stopped(f"stopped in epoch {epoch} after iteration {state.progress.iteration}; the checkpoint is written")
         mean_loss = (state.progress.loss_sum + losses.item()) / schedule.iterations
-        if not math.isfinite(mean_loss):
-            raise TrainingError(
-                f"the loss became {mean_loss} in epoch {epoch}. The last good checkpoint is kept. "
-                "Lower the learning rate (--set training.optimiser.lr=0.001) or train with --set-precision fp32, and start with --restart"
-            )
+        _require_finite(mean_loss, epoch)
         seconds = clock() - started
         row = {"epoch": epoch, "lr": lr, "loss": mean_loss, "iterations": schedule.iterations - first}
         row |= evaluate(model, loss, batches.validation(epoch), metric(), device=device, precision=precision, prepare=prepare)
         row |= {"seconds": round(seconds, 3), "validation_seconds": round(clock() - started - seconds, 3)}
         row |= {"data_wait": round(waited / seconds, 4) if seconds > 0 else 0.0}
         state.progress = Progress(epoch=epoch + 1)
+        record(row)  # before saving: a kill in between leaves a row too many, which resuming cuts, and never one too few
         save(state)
-        record(row)
     return state
+
+
+def _require_finite(loss: float, epoch: int) -> None:
+    if not math.isfinite(loss):
+        raise TrainingError(
+            f"the loss became {loss} in epoch {epoch}. The last good checkpoint is kept. "
+            "Lower the learning rate, for example --set training.optimiser.lr=0.001, and start over with --restart"
+        )
 
 
 def evaluate(

@@ -29,13 +29,14 @@ def recorded_settings(folder: Path) -> dict[str, Any]:
     return dict(files.read_json(path)["settings"]) if path.exists() else {}
 
 
-def identity(spec: Configuration, labels: Mapping[str, int], cases: Mapping[str, str]) -> dict[str, Any]:
+def identity(spec: Configuration, labels: Mapping[str, int], cases: Mapping[str, str], prepared: str) -> dict[str, Any]:
     """All that the weights depend on, but for the number of epochs.
 
     Args:
         spec: the configuration with the run's settings.
         labels: the dataset's.
         cases: training case -> hash of its files.
+        prepared: hash of the plan fields that shape prepared cases.
     """
     document = spec.model_dump(mode="json", exclude={"inference": True, "training": set(NOT_PART_OF_THE_WEIGHTS)})
     return {
@@ -43,6 +44,7 @@ def identity(spec: Configuration, labels: Mapping[str, int], cases: Mapping[str,
         "seed": spec.training.seed,
         "training cases": files.sha256_json(dict(sorted(cases.items()))),
         "labels": files.sha256_json(dict(labels)),
+        "preparation": prepared,
     }
 
 
@@ -57,8 +59,7 @@ class RunRecord:
         facts: device, precision and threads of a run that begins now.
 
     Raises:
-        TrainingError: the run there was begun as something else, is longer than what is asked for, or another fold of the model has other
-            settings.
+        TrainingError: the run there was begun as something else, or is longer than what is asked for.
     """
 
     def __init__(self, folder: Path, identity: Mapping[str, Any], epochs: int, settings: Mapping[str, Any], facts: Mapping[str, Any]):
@@ -73,7 +74,6 @@ class RunRecord:
         else:
             self.document = {"schema": SCHEMA, "identity": dict(identity), "finished_epochs": 0, **facts, "versions": software_versions()}
         if not self.outdated:
-            _require_same_siblings(self.path, identity)
             self.update(epochs=epochs, settings=dict(settings))
 
     def __getitem__(self, key: str) -> Any:
@@ -84,10 +84,9 @@ class RunRecord:
         """Whether all epochs are trained."""
         return bool(self.outdated) or self.document["finished_epochs"] >= self.epochs
 
-    @property
-    def validated(self) -> bool:
-        """Whether the held-out cases were predicted with the final weights."""
-        return self.document.get("validated_epochs") == self.document["finished_epochs"]
+    def validated(self, held_out: Mapping[str, str]) -> bool:
+        """Whether these held-out cases (name -> hash of their files) were predicted and scored with the final weights."""
+        return self.document.get("validated") == {"epochs": self.document["finished_epochs"], "cases": dict(held_out)}
 
     def update(self, **fields: Any) -> None:
         """Sets fields and writes the record."""
@@ -124,13 +123,17 @@ class RunRecord:
         )
 
 
-def _require_same_siblings(path: Path, identity: Mapping[str, Any]) -> None:
-    """The folds of one model folder are ensembled, so they must share the network and its settings."""
-    for other in sorted(path.parent.parent.glob(f"fold_*/{NAME}")):
-        if other != path and files.read_json(other)["identity"]["settings"] != identity["settings"]:
+def require_same_siblings(folder: Path, identity: Mapping[str, Any]) -> None:
+    """Checks that a fold may join the others of its model folder: folds are ensembled, so they must share the network and its settings.
+
+    Raises:
+        TrainingError: another fold has other settings.
+    """
+    for other in sorted(folder.parent.glob(f"fold_*/{NAME}")):
+        if other.parent != folder and files.read_json(other)["identity"]["settings"] != identity["settings"]:
             raise TrainingError(
-                f"{other.parent.name} was trained with other settings than {path.parent.name}, and a model's folds are ensembled. "
-                "Give the same --set values, plan under another --name, or remove that fold's folder"
+                f"{other.parent.name} was trained with other settings than {folder.name} is asked for, and a model's folds are ensembled. "
+                f"Give the same --set values, plan under another --name, or train all folds anew after removing {folder.parent}"
             )
 
 

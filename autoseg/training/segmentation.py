@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-import os
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,13 +16,15 @@ from autoseg import files
 from autoseg.dataset.dataset import Dataset
 from autoseg.dataset.folds import Fold, Folds
 from autoseg.dataset.workspace import Workspace, require_disk
-from autoseg.errors import FoldError, PlanError
-from autoseg.inference.model_folder import update_model_folder, write_weights
+from autoseg.errors import FoldError, PlanError, TrainingError
+from autoseg.inference.model_folder import update_model_folder
 from autoseg.networks.build import build_network
 from autoseg.networks.norm import channels_last
 from autoseg.networks.precision import choose_device, choose_precision
-from autoseg.preprocessing.cases import prepare_cases
+from autoseg.preprocessing.cases import PreparedCases, prepare_cases
+from autoseg.preprocessing.store import cases_key
 from autoseg.report.curves import write_learning_curve
+from autoseg.resources import usable_cores
 from autoseg.training import checkpoint
 from autoseg.training.batches import SampleSource, SegmentationBatches, loader_deaths
 from autoseg.training.interrupt import StopRequest
@@ -31,7 +33,7 @@ from autoseg.training.loop import Schedule, TrainState, fit
 from autoseg.training.losses import segmentation_loss
 from autoseg.training.patch_dice import PatchDice
 from autoseg.training.progress import Recorder, iteration_bar
-from autoseg.training.record import RunRecord, identity, recorded_settings
+from autoseg.training.record import RunRecord, identity, recorded_settings, require_same_siblings
 from autoseg.training.schedule import learning_rate
 from autoseg.training.validate import predict_out_of_fold, publish_fold
 from planners.memory import element_count
@@ -91,34 +93,39 @@ def train(
         TrainingError: the fold was begun with other settings or cases (and `restart` is not set), or the loss is not finite.
         autoseg.training.loop.Stopped: SIGTERM or Ctrl-C; the checkpoint is written.
     """
-    opened = Dataset.open(dataset)
-    workspace = Workspace.of(opened.folder, Path(work) if work else None, name)
+    workspace = Workspace.of(Path(dataset).absolute(), Path(work) if work else None, name)
     plan = workspace.read_plan()
+    opened = Dataset.open(dataset, exclude=workspace.excluded())
     configuration = configuration or default_configuration(plan)
     folds = read_folds(workspace)
     chosen = folds.fold(str(fold))
     _require_cases(opened, chosen, workspace)
     where = choose_device(device)
+    workspace.make()
     folder = workspace.fold(configuration, folds.scheme, str(fold))
     folder.mkdir(parents=True, exist_ok=True)
-    with files.FoldLock(folder / "lock.json"):
+    with files.FoldLock(folder / "lock.json") as lock:
         files.remove_leftovers(folder)
-        if restart:
-            forget(folder)
         short = {"training.epochs": epochs, "training.iterations": iterations, "training.seed": seed}
-        wanted = recorded_settings(folder) | dict(settings or {}) | {key: value for key, value in short.items() if value is not None}
+        wanted = {} if restart else recorded_settings(folder)
+        wanted |= dict(settings or {}) | {key: value for key, value in short.items() if value is not None}
         plan = _with_settings(plan, configuration, wanted)
         spec = plan.configuration(configuration)
+        _refuse_cascade(spec, configuration)
         workers = _default_workers() if workers is None else workers
         names = sorted({*chosen.training, *chosen.validation})
         prepared = prepare_cases(opened, plan, configuration, workspace, names=names, workers=workers)
+        keys = {case: prepared.keys[case] for case in chosen.training}
+        what = identity(spec, plan.labels, keys, cases_key(plan, configuration))
+        require_same_siblings(folder, what)
+        if restart:  # only now that nothing stands in the way of training anew
+            forget(folder)
         facts = {"device": where.type, "precision": choose_precision(where), "threads": threads or torch.get_num_threads()}
-        what = identity(spec, plan.labels, {case: prepared.keys[case] for case in chosen.training})
         record = RunRecord(folder, what, spec.training.epochs, wanted, facts)
-        run = _Run(plan, configuration, spec, folds.scheme, str(fold), chosen, folder, prepared.folder, where, record)
+        run = _Run(plan, configuration, spec, folds.scheme, str(fold), chosen, folder, prepared, where, record, lock.check)
         if not record.finished:
-            run.learn(workers, threads)
-        return run.finish(opened, workspace, workers)
+            run.learn(opened, workspace, workers, threads)
+        return run.finish(opened, workers)
 
 
 def forget(folder: Path) -> None:
@@ -126,8 +133,17 @@ def forget(folder: Path) -> None:
     checkpoint.remove(folder)
     for name in ("run.json", "summary.json", "summary.csv", "logbook.jsonl", "progress.png", "model.safetensors"):
         (folder / name).unlink(missing_ok=True)
+    shutil.rmtree(folder / "masks", ignore_errors=True)
     if (folder.parent / "manifest.json").exists():
         update_model_folder(folder.parent)
+
+
+def _refuse_cascade(spec: Configuration, configuration: str) -> None:
+    if spec.previous_stage:
+        raise TrainingError(
+            f"{configuration} continues from {spec.previous_stage}; this release does not train the second stage of a cascade. "
+            "Train another configuration with -c"
+        )
 
 
 def read_folds(workspace: Workspace) -> Folds:
@@ -157,7 +173,7 @@ def _with_settings(plan: Plan, configuration: str, settings: Mapping[str, Any]) 
 
 
 def _default_workers() -> int:
-    return max(1, min(8, (os.cpu_count() or 1) // 2))
+    return max(1, min(8, usable_cores() // 2))
 
 
 class _Run:
@@ -172,25 +188,32 @@ class _Run:
         fold: str,
         chosen: Fold,
         folder: Path,
-        cases: Path,
+        prepared: PreparedCases,
         device: torch.device,
         record: RunRecord,
+        check_lock: Callable[[], None],
     ):
         self.plan, self.configuration, self.spec = plan, configuration, spec
         self.scheme, self.fold, self.chosen = scheme, fold, chosen
-        self.folder, self.cases, self.device, self.record = folder, cases, device, record
+        self.folder, self.prepared, self.device, self.record = folder, prepared, device, record
+        self.check_lock = check_lock
 
-    def learn(self, workers: int, threads: int | None) -> None:
-        """Trains from the checkpoint to the last epoch; leaves the final weights."""
+    def learn(self, dataset: Dataset, workspace: Workspace, workers: int, threads: int | None) -> None:
+        """Trains from the checkpoint to the last epoch; leaves the final weights in the model folder."""
         self._go_on_as_begun(threads)
         training = self.spec.training
         state = self._state()
         if checkpoint.load(self.folder, state):
             logger.info("fold %s: going on from epoch %d, iteration %d", self.fold, state.progress.epoch, state.progress.iteration)
+        if (state.progress.epoch, state.progress.iteration) > (training.epochs, 0):
+            raise TrainingError(
+                f"fold {self.fold} has trained {state.progress.epoch} epochs already; {training.epochs} are asked for. "
+                "Give a larger --epochs, or --restart to start over"
+            )
         logbook = Logbook(self.folder / "logbook.jsonl", state.progress.epoch)
         picture = self.folder / "progress.png"
         self._announce(state.model)
-        source = SampleSource(self.cases, tuple(self.chosen.training), self.spec, training.seed, self.fold)
+        source = SampleSource(self.prepared.folder, tuple(self.chosen.training), self.spec, training.seed, self.fold)
         levels = len(self.spec.network.features) - 1 if self.spec.network.deep_supervision else 1
         labels = self.plan.foreground_labels
         with StopRequest() as stop, loader_deaths(stop), iteration_bar(training, state.progress) as tick:
@@ -208,25 +231,39 @@ class _Run:
                 device=self.device,
                 precision=self.record["precision"],
                 prepare=_mover(self.device, self.spec.dimension),
-                save=lambda reached: checkpoint.save(self.folder, reached),
+                save=self._save,
                 record=Recorder(logbook, picture, self.fold, training),
                 after_iteration=lambda: tick() or stop(),
             )
         write_learning_curve(logbook.rows, picture, title=f"fold {self.fold}")
-        write_weights(self.folder / "model.safetensors", state.model.state_dict())
+        self.check_lock()
+        publish_fold(dataset, workspace, self.plan, self.configuration, self.scheme, self.folder, self.fold, state.model.state_dict())
         self.record.update(finished_epochs=training.epochs)
 
-    def finish(self, dataset: Dataset, workspace: Workspace, workers: int) -> FoldResult:
+    def finish(self, dataset: Dataset, workers: int) -> FoldResult:
         """Predicts and scores the held-out cases with the final weights, unless that is done."""
         summary = self.folder / "summary.json"
-        if summary.exists() and self.record.validated:
+        held_out = {case: self.prepared.keys[case] for case in sorted(self.chosen.validation)}
+        if summary.exists() and (self.record.outdated or self.record.validated(held_out)):
             logger.info("fold %s is finished: %s", self.fold, self.folder)
             return FoldResult(self.folder, files.read_json(summary))
-        publish_fold(dataset, self.plan, self.configuration, self.scheme, self.folder, workspace.fingerprint)
-        result = predict_out_of_fold(dataset, self.folder, self.fold, self.chosen.validation, device=str(self.device), workers=workers)
+        if self.record.outdated:
+            raise TrainingError(
+                f"{self.folder}: was trained with other {self.record.outdated}, and its held-out cases are not predicted yet. "
+                "Train it anew with --restart"
+            )
+        epochs = self.record["finished_epochs"]
+        if self.record.document.get("masks_epochs") != epochs:  # masks of other weights must not be taken for these
+            shutil.rmtree(self.folder / "masks", ignore_errors=True)
+            self.record.update(masks_epochs=epochs)
+        result = predict_out_of_fold(dataset, self.folder, self.fold, tuple(held_out), device=str(self.device), workers=workers)
         update_model_folder(self.folder.parent)
-        self.record.update(validated_epochs=self.record["finished_epochs"])
+        self.record.update(validated={"epochs": epochs, "cases": held_out})
         return FoldResult(self.folder, result)
+
+    def _save(self, reached: TrainState) -> None:
+        self.check_lock()
+        checkpoint.save(self.folder, reached)
 
     def _go_on_as_begun(self, threads: int | None) -> None:
         """Takes the recorded number of threads; says what differs from how the run was begun."""

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from autoseg import files
 from autoseg.dataset.dataset import Dataset
+from autoseg.dataset.workspace import Workspace
 from autoseg.errors import CasesFailed
 from autoseg.evaluation.evaluate import evaluate
 from autoseg.inference.model_folder import ModelDataset, write_model_folder
@@ -20,11 +24,21 @@ logger = logging.getLogger(__name__)
 ALL = "all"
 
 
-def publish_fold(dataset: Dataset, plan: Plan, configuration: str, scheme: str, folder: Path, fingerprint: Path) -> None:
-    """Writes or refreshes the model folder around a fold whose weights are in place."""
+def publish_fold(
+    dataset: Dataset,
+    workspace: Workspace,
+    plan: Plan,
+    configuration: str,
+    scheme: str,
+    folder: Path,
+    fold: str,
+    weights: Mapping[str, Tensor],
+) -> None:
+    """Puts a fold's final weights into its model folder, with the documents that make it self-contained."""
     described = ModelDataset(dataset.name, tuple(dataset.channels), dict(dataset.labels), plan.file_ending, configuration, scheme)
-    measured = Fingerprint.from_json(fingerprint.read_text(encoding="utf-8")) if fingerprint.exists() else None
-    write_model_folder(folder.parent, plan=plan, dataset=described, fingerprint=measured)
+    measured = next((path for path in (workspace.plan_fingerprint, workspace.fingerprint) if path.exists()), None)
+    fingerprint = Fingerprint.from_json(measured.read_text(encoding="utf-8")) if measured else None
+    write_model_folder(folder.parent, plan=plan, dataset=described, fingerprint=fingerprint, weights={fold: weights})
 
 
 def predict_out_of_fold(
@@ -32,7 +46,8 @@ def predict_out_of_fold(
 ) -> dict[str, Any]:
     """The scores of the fold's held-out cases, predicted with its final weights; masks go to `folder`/masks, scores to summary.json.
 
-    Under the fold "all" the held-out cases are the training cases: the summary says so.
+    Masks of cases that are not held out are removed; those that these weights made from the same files are kept. Under the fold "all" the
+    held-out cases are the training cases: the summary says so.
 
     Raises:
         CasesFailed: some held-out cases could not be predicted; the others are scored.
@@ -40,9 +55,13 @@ def predict_out_of_fold(
     predictor = Predictor(folder.parent, folds=[fold], device=device)
     cases = [dataset.case(name) for name in sorted(held_out)]
     masks = folder / "masks"
+    expected = {f"{case.name}{predictor.plan.file_ending}" for case in cases}
+    for path in masks.glob(f"*{predictor.plan.file_ending}"):
+        if path.name not in expected:
+            path.unlink()
     failed: CasesFailed | None = None
     try:
-        predictor.predict_cases(cases, masks)
+        predictor.predict_cases(cases, masks, resume=True, raise_single=False)
     except CasesFailed as error:
         failed = error
     references = {case.name: case.label for case in cases if case.label is not None}

@@ -5,11 +5,12 @@ import json
 import pytest
 
 from autoseg.errors import TrainingError
-from autoseg.training.record import NOT_PART_OF_THE_WEIGHTS, RunRecord, identity, recorded_settings
+from autoseg.training.record import NOT_PART_OF_THE_WEIGHTS, RunRecord, identity, recorded_settings, require_same_siblings
 from planners.plan import Configuration, NoNormalisation, UNetSpec
 
 LABELS = {"background": 0, "tumour": 1}
 CASES = {"a": "hash-a", "b": "hash-b"}
+PREPARED = "hash of the preparation"
 FACTS = {"device": "cpu", "precision": "fp32", "threads": 2}
 
 
@@ -33,7 +34,7 @@ def configuration(**changes) -> Configuration:
     return Configuration.model_validate(document)
 
 
-WHAT = identity(configuration(), LABELS, CASES)
+WHAT = identity(configuration(), LABELS, CASES, PREPARED)
 
 
 def begin(folder, what=WHAT, epochs=10, settings=(), facts=FACTS):
@@ -64,7 +65,7 @@ def folder(tmp_path):
     ],
 )
 def test_what_the_weights_do_not_depend_on_is_not_compared(change):
-    assert identity(configuration(**change), LABELS, CASES) == WHAT
+    assert identity(configuration(**change), LABELS, CASES, PREPARED) == WHAT
 
 
 @pytest.mark.parametrize(
@@ -85,18 +86,19 @@ def test_what_the_weights_do_not_depend_on_is_not_compared(change):
     ],
 )
 def test_what_they_do_depend_on_is(change):
-    what = identity(configuration(**change), LABELS, CASES)
+    what = identity(configuration(**change), LABELS, CASES, PREPARED)
     assert {key for key in WHAT if what[key] != WHAT[key]} == {"settings"}
 
 
 def test_seed_cases_and_labels_are_compared_by_themselves():
-    assert identity(configuration(training__seed=7), LABELS, CASES) == WHAT | {"seed": 7}
+    assert identity(configuration(training__seed=7), LABELS, CASES, PREPARED) == WHAT | {"seed": 7}
     for key, what in {
-        "training cases": identity(configuration(), LABELS, CASES | {"b": "corrected"}),
-        "labels": identity(configuration(), LABELS | {"node": 2}, CASES),
+        "training cases": identity(configuration(), LABELS, CASES | {"b": "corrected"}, PREPARED),
+        "preparation": identity(configuration(), LABELS, CASES, "another"),
+        "labels": identity(configuration(), LABELS | {"node": 2}, CASES, PREPARED),
     }.items():
         assert [k for k in WHAT if what[k] != WHAT[k]] == [key]
-    assert identity(configuration(), LABELS, dict(reversed(CASES.items()))) == WHAT
+    assert identity(configuration(), LABELS, dict(reversed(CASES.items())), PREPARED) == WHAT
 
 
 def test_the_fields_left_out_are_fields_of_training():
@@ -176,24 +178,25 @@ def test_fewer_epochs_than_are_trained_are_refused(folder):
     assert on_disk(folder)["epochs"] == 10
 
 
-def test_validated_is_about_the_final_weights(folder):
+def test_validated_is_about_the_final_weights_and_the_held_out_files(folder):
+    held_out = {"c": "hash-c"}
     record = begin(folder)
     record.update(finished_epochs=10)
-    assert not record.validated
-    record.update(validated_epochs=10)
-    assert record.validated
-    assert begin(folder).validated
+    assert not record.validated(held_out)
+    record.update(validated={"epochs": 10, "cases": held_out})
+    assert record.validated(held_out)
+    assert begin(folder).validated(held_out)
+    assert not record.validated({"c": "corrected"})
+    assert not record.validated(held_out | {"new": "hash"})
     record = begin(folder, epochs=12)
     record.update(finished_epochs=12)
-    assert not record.validated
+    assert not record.validated(held_out)
 
 
 def test_folds_of_one_model_share_their_settings(folder):
     begin(folder)
     other = folder.with_name("fold_1")
-    other.mkdir()
     with pytest.raises(TrainingError, match=r"fold_0 was trained with other settings than fold_1.*--set"):
-        begin(other, WHAT | {"settings": "another"})
-    assert not (other / "run.json").exists()
-    begin(other, WHAT | {"training cases": "those of fold 1", "seed": 9})
-    assert (other / "run.json").exists()
+        require_same_siblings(other, WHAT | {"settings": "another"})
+    require_same_siblings(other, WHAT | {"training cases": "those of fold 1", "seed": 9})
+    require_same_siblings(folder, WHAT | {"settings": "another"})  # its own record is not a sibling's
