@@ -12,29 +12,34 @@ export PIP_CONSTRAINT := constraints.txt
 export PIP_BUILD_CONSTRAINT := constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
+SUPPORTED := import sys; v = sys.version_info[:2]; \
+	sys.exit(0 if v in ((3, 11), (3, 12)) else "error: autoseg needs Python 3.11 or 3.12, this is %d.%d; " % v + sys.argv[1])
+
 .PHONY: demo demo-short test lint bench install clean
 
 install: $(STAMP)
 
 # A wheel is installed, never the checkout itself, so that what runs is what a user gets.
-$(STAMP): $(VENV)/.dependencies README.md $(shell find planners autoseg prognosis -name '*.py')
+$(STAMP): $(VENV)/.dependencies pyproject.toml README.md $(shell find planners autoseg prognosis -name '*.py')
 	@rm -rf build *.egg-info
 	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --force-reinstall .
 	@rm -rf build *.egg-info
 	@touch $@
 
-$(VENV)/.dependencies: setup.py pyproject.toml constraints.txt | $(BIN)/pip
+$(VENV)/.dependencies: setup.py constraints.txt | $(BIN)/pip
+	@$(BIN)/python -c '$(SUPPORTED)' "remove $(VENV), then: make PYTHON=python3.12"
 	@echo "installing what autoseg needs into $(VENV)"
 	@$(BIN)/python -m pip install --quiet torch
 	@$(BIN)/python -m pip install --quiet setuptools wheel ".[dev]"
 	@touch $@
 
-# pip comes last into an environment: one without it is half-made, and begun again.
+# pip comes last into an environment, so it is what shows a whole one.
 $(BIN)/pip:
-	@command -v "$(PYTHON)" >/dev/null || { echo "error: there is no $(PYTHON); say which Python: make PYTHON=python3.12" >&2; exit 1; }
-	@"$(PYTHON)" -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if v in ((3, 11), (3, 12)) else "error: autoseg needs Python 3.11 or 3.12, $(PYTHON) is %d.%d; say which: make PYTHON=python3.12" % v)'
-	@rm -rf $(VENV)
-	@"$(PYTHON)" -m venv $(VENV) || { rm -rf $(VENV); echo "error: $(PYTHON) cannot make $(VENV); its modules venv and ensurepip are needed" >&2; exit 1; }
+	@test ! -e $(VENV) || { echo "error: $(VENV) is an environment without pip; remove it and make again" >&2; exit 1; }
+	@command -v "$(PYTHON)" >/dev/null || { echo "error: there is no $(PYTHON); say which: make PYTHON=python3.12" >&2; exit 1; }
+	@"$(PYTHON)" -c '$(SUPPORTED)' "say which: make PYTHON=python3.12"
+	@trap 'rm -rf $(VENV); exit 130' INT TERM; "$(PYTHON)" -m venv $(VENV) || \
+		{ rm -rf $(VENV); echo "error: $(PYTHON) cannot make $(VENV): it needs its modules venv and ensurepip" >&2; exit 1; }
 
 demo: $(STAMP)
 	$(BIN)/python -P benchmarks/demo.py demo-output

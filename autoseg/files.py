@@ -11,6 +11,7 @@ import errno
 import hashlib
 import json
 import logging
+import math
 import os
 import secrets
 import shutil
@@ -31,6 +32,7 @@ TEMPORARY_PREFIX = ".autoseg-tmp-"
 MANIFEST_NAME = "manifest.json"
 MANIFEST_SCHEMA = "autoseg-manifest/1"
 LOCK_NAME = ".autoseg-lock"
+LOCK_POLL_SECONDS = 0.5
 
 _NO_SPACE = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 _NOT_ALLOWED = {
@@ -305,16 +307,18 @@ class FoldLock:
         path: the lock file, or the folder to lock (its file `.autoseg-lock` then).
         heartbeat: seconds between renewals.
         stale_after: seconds without renewal after which a lock of another host is dead.
+        wait: seconds to wait for another process to give the lock back; None as long as it takes.
 
     Raises:
         LockError: on entering: another process holds the lock; tells its host, process id, age and the remedy.
     """
 
-    def __init__(self, path: str | Path, *, heartbeat: float = 30.0, stale_after: float = 600.0):
+    def __init__(self, path: str | Path, *, heartbeat: float = 30.0, stale_after: float = 600.0, wait: float | None = 0.0):
         path = Path(path)
         self.path = path / LOCK_NAME if path.is_dir() else path
         self.heartbeat = heartbeat
         self.stale_after = stale_after
+        self.wait = math.inf if wait is None else wait
         self._token = ""
         self._owner_pid = 0
         self._released = threading.Event()
@@ -322,14 +326,21 @@ class FoldLock:
         self._thread: threading.Thread | None = None
 
     def acquire(self) -> FoldLock:
-        """This lock, held; raises LockError where another process holds it."""
+        """This lock, held; raises LockError where another process holds it for longer than `wait`."""
         self._token = secrets.token_hex(16)
-        for _ in range(10):
-            if self._create():
+        until = time.monotonic() + self.wait
+        waiting = False
+        while True:
+            try:
+                self._take()
                 break
-            self._take_over_or_refuse()
-        else:
-            raise LockError(f"{self.path}: several processes are fighting for this lock. Wait until one of them is done.")
+            except LockError as error:
+                if time.monotonic() >= until:
+                    raise
+                if not waiting:
+                    logger.info("waiting: %s", error)
+                waiting = True
+                time.sleep(min(LOCK_POLL_SECONDS, max(0.0, until - time.monotonic())))
         self._owner_pid = os.getpid()
         self._lost = False
         self._released.clear()
@@ -359,6 +370,13 @@ class FoldLock:
 
     def __exit__(self, *exception: object) -> None:
         self.release()
+
+    def _take(self) -> None:
+        for _ in range(10):
+            if self._create():
+                return
+            self._take_over_or_refuse()
+        raise LockError(f"{self.path}: several processes are fighting for this lock. Wait until one of them is done.")
 
     def _create(self) -> bool:
         try:

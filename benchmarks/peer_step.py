@@ -180,8 +180,8 @@ def cut_batches(folder: Path, count: int, batch_size: int, seed: int) -> list[tu
     """Batches of z-scored images drawn from a folder, cut or padded with 0 about their middle to the patch, with noise of 0.1.
 
     Without the noise the padded voxels sit on the kink of the first LeakyReLU: a z-scored image and its padding both have mean 0, so do
-    the convolved ones, and the sign of a rounding error picks the derivative. The first norm's bias gradient is then 17 % off a float64
-    computation in nnU-Net and 26 % in autoseg, and no two implementations stay together.
+    the convolved ones, and the sign of a rounding error picks the derivative. With a batch of 2 the first norm's bias gradient was then
+    17 % off a float64 computation in nnU-Net and 26 % in autoseg; after 10 steps losses still agreed to 8e-6, weights only to 2e-4.
     """
     import SimpleITK
 

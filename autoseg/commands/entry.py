@@ -142,10 +142,9 @@ def at_least_one(text: str) -> int:
 
 
 def _count(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"must be 0 or more, found {text}")
-    return value
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"must be a whole number, 0 or more, found {text!r}")
+    return int(text)
 
 
 def _setting(text: str) -> tuple[str, Any]:

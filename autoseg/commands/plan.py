@@ -14,15 +14,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of the console script."""
     options = parser("autoseg_plan", "Check a dataset, take its fingerprint, plan networks and folds, and prepare the cases.")
     add_shared_options(options)
-    options.add_argument("--preset", default="default", help="default, resenc-m, resenc-l, resenc-xl, or laptop for machines without a GPU")
+    options.add_argument(
+        "--preset",
+        help="default, resenc-m, resenc-l, resenc-xl, or laptop for a machine without a GPU (default: as the plan that stands)",
+    )
     options.add_argument(
         "--folds",
         metavar="cv5|loco|grouped|FILE",
         help="fold scheme, or a file of folds (nnU-Net's splits_final.json too); default: those that stand, else cv5",
     )
-    options.add_argument("--exclude", nargs="+", default=[], metavar="CASE", help="cases to leave out")
     options.add_argument(
-        "--orientation", choices=("canonical", "as_stored"), default="canonical", help="as_stored: no reorientation, as nnU-Net does"
+        "--exclude",
+        nargs="*",
+        metavar="CASE",
+        help="cases to leave out, in planning and training; remembered by the plan; without a name: none any more",
+    )
+    options.add_argument(
+        "--orientation",
+        choices=("canonical", "as_stored"),
+        help="as_stored: no reorientation, as nnU-Net does (default: as the plan that stands, else canonical)",
     )
     options.add_argument(
         "-c",
@@ -31,7 +41,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         metavar="NAME",
         help="configurations to prepare cases for (default: 3d_fullres, 2d for 2-D data)",
     )
-    options.add_argument("--replan", action="store_true", help="make the plan anew although one exists (never over a hand-edited one)")
+    options.add_argument(
+        "--replan",
+        action="store_true",
+        help="make the plan anew with what was and what is asked for (never over a hand-edited one)",
+    )
     add_set_option(options)
     sys.exit(run(_plan, options, arguments))
 
@@ -43,7 +57,7 @@ def _plan(parsed: argparse.Namespace) -> dict[str, Any]:
         parsed.dataset,
         preset=parsed.preset,
         folds=parsed.folds,
-        settings=dict(parsed.settings),
+        settings=dict(parsed.settings) or None,
         exclude=parsed.exclude,
         orientation=parsed.orientation,
         configurations=parsed.configuration,

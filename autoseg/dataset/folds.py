@@ -17,11 +17,13 @@ from typing import Any
 from autoseg.dataset.case import Case, bad_name, list_names, near_matches
 from autoseg.dataset.spread import Patient, seeded_order, spread, traits_of
 from autoseg.errors import FoldError
-from autoseg.files import read_json
+from autoseg.files import read_json, sha256_file
 
 SCHEMA = "autoseg-folds/1"
 ALL = "all"
 DEFAULT_COUNT = 5
+BUILT_IN = re.compile(r"(cv|grouped)(\d*)|loco")
+"""The schemes that are worked out; no file may be called like one."""
 
 Presence = Mapping[str, Collection[int]]
 
@@ -50,6 +52,7 @@ class Folds:
     Args:
         folds: name -> Fold; cv and grouped folds are named "0", "1", ..., those of `loco` as their centre.
         members: every case that the scheme was made or extended with.
+        file_sha256: of the file that gave the folds, as it was then; "" for a scheme that is worked out.
         notes: what a user should know; not part of the file.
     """
 
@@ -58,6 +61,7 @@ class Folds:
     members: dict[str, Member]
     seed: int = 0
     notes: tuple[str, ...] = field(default=(), compare=False)
+    file_sha256: str = field(default="", compare=False)
 
     def fold(self, name: str | int) -> Fold:
         """The fold of that name; "all" trains on and is validated on every case.
@@ -97,7 +101,7 @@ class Folds:
         if new:
             folds = replace(folds, folds=_joined(folds, new))
         _require_patients_apart(folds)
-        if self.scheme == "loco" or self.scheme.startswith("grouped"):
+        if self.scheme == "loco" or _is_grouped(self.scheme):
             _require_centres_apart(folds)
         return folds
 
@@ -124,6 +128,7 @@ class Folds:
             "schema": SCHEMA,
             "scheme": self.scheme,
             "seed": self.seed,
+            "file_sha256": self.file_sha256,
             "folds": {name: {"training": list(fold.training), "validation": list(fold.validation)} for name, fold in self.folds.items()},
             "cases": {
                 name: {"patient": m.patient, "centre": m.centre, "labels": None if m.labels is None else list(m.labels)}
@@ -136,7 +141,7 @@ class Folds:
         """The folds in a JSON value of schema autoseg-folds/1.
 
         Raises:
-            FoldError: another schema, or a value of the wrong form.
+            FoldError: another schema, a value of the wrong form, or a name that no folder can have.
         """
         schema = value.get("schema") if isinstance(value, dict) else None
         if schema != SCHEMA:
@@ -149,9 +154,14 @@ class Folds:
                 )
                 for name, item in value["cases"].items()
             }
-            return Folds(str(value["scheme"]), folds, members, int(value["seed"]))
+            read = Folds(str(value["scheme"]), folds, members, int(value["seed"]), file_sha256=str(value.get("file_sha256", "")))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise FoldError(f"{source}: is no {SCHEMA} document: {type(error).__name__}: {error}") from None
+        if reason := bad_name(read.scheme):
+            raise FoldError(f"{source}: the scheme {read.scheme!r} {reason}, so no folder can be called that. Rename it")
+        if problems := _name_problems(folds):
+            raise FoldError(f"{source}: {'; '.join(problems)}")
+        return read
 
 
 def make_folds(cases: Sequence[Case], scheme: str, *, seed: int, presence: Presence | None = None) -> Folds:
@@ -166,7 +176,7 @@ def make_folds(cases: Sequence[Case], scheme: str, *, seed: int, presence: Prese
     Raises:
         FoldError: an unknown scheme, fewer than two patients or centres, a patient in two centres where centres are kept apart.
     """
-    match = re.fullmatch(r"(cv|grouped)(\d*)|loco", scheme)
+    match = BUILT_IN.fullmatch(scheme)
     if not match or (match[2] and int(match[2]) < 2):
         raise FoldError(f"the fold scheme {scheme!r} is unknown: it must be cv5 (or cvN), loco, grouped (or groupedN) or a file")
     members = {case.name: _member(case, presence, None) for case in sorted(cases, key=lambda case: case.name)}
@@ -182,30 +192,32 @@ def make_folds(cases: Sequence[Case], scheme: str, *, seed: int, presence: Prese
 
 
 def load_folds(path: str | Path, cases: Sequence[Case], presence: Presence | None = None) -> Folds:
-    """The folds in a file: autoseg's folds.json, or nnU-Net's splits_final.json (a list of {"train": [...], "val": [...]}), which gives
-    the scheme its file's name.
+    """The folds in a file: autoseg's folds.json, or nnU-Net's splits_final.json (a list of {"train": [...], "val": [...]}). The scheme is
+    called as the file, without .json.
 
     Raises:
-        FoldError: no such file, another form, names that are no cases, a case or a patient both in training and validation; all in one
-        message.
+        FoldError: no such file, another form, a file that is called like a built-in scheme, names that are no cases or no folder names, a
+        case or a patient both in training and validation; all in one message.
     """
     path = Path(path)
     value = read_json(path, error=FoldError)
+    scheme = path.name.removesuffix(".json")
     members = {case.name: _member(case, presence, None) for case in sorted(cases, key=lambda case: case.name)}
     if isinstance(value, list):
-        read = {str(index): _split(item, index, path) for index, item in enumerate(value)}
-        scheme, seed = path.name.removesuffix(".json"), 0
+        read, seed = {str(index): _split(item, index, path) for index, item in enumerate(value)}, 0
     else:
         own = Folds.from_json(value, str(path))
-        read, scheme, seed = own.folds, own.scheme, own.seed
+        read, seed = own.folds, own.seed
     problems = [] if read else ["there are no folds in it"]
-    if reason := bad_name(scheme):
+    if BUILT_IN.fullmatch(scheme):
+        problems.append(f"it is called like the built-in scheme {scheme!r}, whose folds are others. Rename the file")
+    elif reason := bad_name(scheme):
         problems.append(f"its name is the scheme's and {reason}. Rename the file")
     for name, fold in read.items():
         problems += _fold_problems(name, fold, members)
     if problems:
         raise FoldError(f"{path}: {problems[0]}" if len(problems) == 1 else "\n".join([f"{path}:", *(f"  - {p}" for p in problems)]))
-    folds = Folds(scheme, read, members, seed)
+    folds = Folds(scheme, read, members, seed, file_sha256=sha256_file(path))
     _require_patients_apart(folds, str(path))
     return replace(folds, notes=_file_notes(folds))
 
@@ -312,7 +324,7 @@ def _new_home(scheme: str, patient: Patient, validation: Mapping[str, Sequence[s
         if reason := _unusable(centre):
             raise FoldError(f"loco: case {patient.cases[0]}: its centre {centre!r} {reason}. Give it another in cases.csv")
         return centre
-    if scheme.startswith("grouped"):
+    if _is_grouped(scheme):
         theirs = [name for name in validation if kinds[name][centre]]
         return theirs[0] if theirs else min(validation, key=lambda name: len(validation[name]))
     return min(validation, key=lambda name: (kinds[name][kind], kinds[name][centre], len(validation[name])))
@@ -323,12 +335,21 @@ def _kinds(patients: Iterable[Patient]) -> list[Any]:
     return [key for patient in patients for key in (patient.centre, (patient.centre, patient.traits))]
 
 
-def _unusable(centre: str) -> str | None:
-    """Why no fold can have a centre's name; None when one can."""
-    return "is the name of the fold of all cases" if centre == ALL else bad_name(centre)
+def _unusable(name: str) -> str | None:
+    """Why no fold can be called that; None when one can."""
+    return "is the name of the fold of all cases" if name == ALL else bad_name(name)
+
+
+def _is_grouped(scheme: str) -> bool:
+    match = BUILT_IN.fullmatch(scheme)
+    return match is not None and match[1] == "grouped"
 
 
 # --- checks
+
+
+def _name_problems(names: Iterable[str]) -> list[str]:
+    return [f"no fold can be called {name!r}: that {reason}" for name in names if (reason := _unusable(name))]
 
 
 def _require_patients_apart(folds: Folds, source: str = "") -> None:

@@ -75,7 +75,7 @@ class Workspace:
         record = files.read_json(self.planned, error=PlanError)
         names = record.get("exclude", []) if isinstance(record, dict) else None
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-            raise PlanError(f"{self.planned}: the field 'exclude' must be a list of case names. Mend it, or run autoseg_plan --exclude again")
+            raise PlanError(f"{self.planned}: the field 'exclude' must be a list of case names. Mend it, or take the file away")
         return tuple(names)
 
     def cases(self, key: str) -> Path:

@@ -2,24 +2,18 @@
 
     plan.json  dataset.json  fingerprint.json  fold_K/model.safetensors ...  manifest.json  README.md
 
-Training adds folds one at a time, several of them at once; each finished fold rewrites manifest and model card under a lock. Opening
-checks every file's SHA-256. Weights are tensors and a network is built from the plan's closed schema: nothing is unpickled and no class is
-looked up by name.
+Training adds folds one at a time, several of them at once; each finished fold is put in place under a lock, together with its manifest
+entry. Opening checks the SHA-256 of the documents and of the weights of the folds that are asked for, whatever the other folds are doing.
+Weights are tensors and a network is built from the plan's closed schema: nothing is unpickled and no class is looked up by name.
 """
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import logging
-import platform
-import shutil
-import stat
-import tempfile
 import time
-import weakref
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
@@ -27,6 +21,9 @@ from typing import TYPE_CHECKING, Any
 
 from autoseg import files
 from autoseg.errors import LockError, ModelError
+from autoseg.inference import model_manifest as manifest
+from autoseg.inference.model_archive import Unpacked, refuse_pickles, unpack
+from autoseg.inference.model_card import model_card, read_figures
 from planners.fingerprint import Fingerprint
 from planners.plan import Configuration, Plan, PlanInvalid
 
@@ -38,15 +35,13 @@ logger = logging.getLogger(__name__)
 
 PLAN_NAME, DATASET_NAME, FINGERPRINT_NAME, CARD_NAME = "plan.json", "dataset.json", "fingerprint.json", "README.md"
 WEIGHTS_NAME = "model.safetensors"
-SUMMARY_NAME = "summary.json"
 DATASET_SCHEMA = "autoseg-model/1"
 FOLD_PREFIX = "fold_"
+LOCK_NAME = ".model-folder.lock"
 LOCK_WAIT_SECONDS = 120.0
 
-PICKLED = {".pt", ".pth", ".pkl", ".pickle", ".bin", ".ckpt", ".joblib", ".npz", ".dill", ".model"}
-"""Endings of formats that are, or may hold, pickles."""
-
-MAX_UNPACKED_BYTES = 20 << 30
+READ_WAIT_SECONDS = 10.0
+"""How long a reader tries again while a fold is being put in place and the folder does not check."""
 
 
 @dataclass(frozen=True)
@@ -110,8 +105,8 @@ class ModelFolder:
     Attributes:
         folder: where it lies; for an archive, a temporary folder that goes with this object.
         plan, dataset, fingerprint: its documents; `fingerprint` is None where the folder has none (imported models).
-        folds: names of the finished folds: "0", "1", ..., a centre, "all".
-        key: hash of the verified manifest: changes when anything in the model does.
+        folds: names of the verified folds: "0", "1", ..., a centre, "all".
+        hashes: fold -> SHA-256 of its weights.
     """
 
     folder: Path
@@ -119,7 +114,7 @@ class ModelFolder:
     dataset: ModelDataset
     fingerprint: Fingerprint | None
     folds: tuple[str, ...]
-    key: str
+    hashes: dict[str, str]
     _unpacked: Any = field(default=None, repr=False, compare=False)
 
     @property
@@ -133,38 +128,53 @@ class ModelFolder:
         return tuple(sorted(self.plan.labels.values()))
 
     @staticmethod
-    def open(path: str | Path) -> ModelFolder:
-        """The model folder, or zip archive of one, at `path`, after every listed file was found intact.
+    def open(path: str | Path, folds: Iterable[str | int] | None = None) -> ModelFolder:
+        """The model folder, or zip archive of one, at `path`, after its documents and the weights of the folds were found intact.
+
+        Where a fold is being put in place meanwhile, this tries again for up to `READ_WAIT_SECONDS`.
+
+        Args:
+            folds: those that are opened; None means all finished ones. The files of other folds are not looked at.
 
         Raises:
             ModelError: nothing there, a file is missing or damaged (named), an unlisted weight file, a file that may be a pickle, a
-                document that does not fit, or no finished fold.
+                document that does not fit, or a fold that is not finished.
         """
         path = Path(path)
+        wanted = None if folds is None else tuple(dict.fromkeys(str(fold) for fold in folds))
         if path.is_file() and zipfile.is_zipfile(path):
-            target = tempfile.mkdtemp(prefix="autoseg-model-")
-            holder = _Unpacked(target)
-            return _open_folder(_unpack(path, Path(target)), str(path), holder)
+            holder = Unpacked()
+            return _open_folder(unpack(path, holder.folder, PLAN_NAME), str(path), wanted, holder)
         if not path.is_dir():
             raise ModelError(f"{path}: there is no model folder here, and no zip archive of one")
-        return _open_folder(path, str(path), None)
+        deadline = time.monotonic() + READ_WAIT_SECONDS
+        while True:
+            before = _change_marks(path)
+            try:
+                return _open_folder(path, str(path), wanted, None)
+            except ModelError:
+                after = _change_marks(path)
+                changing = before != after or (path / LOCK_NAME).exists()
+                if not changing or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.1)
 
     def choose_folds(self, folds: Iterable[str | int] | None) -> tuple[str, ...]:
-        """The named folds, all finished ones for None.
+        """The named folds, all opened ones for None.
 
         Raises:
-            ModelError: one is not finished; names those that are.
+            ModelError: one is not there; names those that are.
         """
-        if folds is None:
-            return self.folds
-        wanted = tuple(dict.fromkeys(str(fold) for fold in folds))
-        missing = [fold for fold in wanted if fold not in self.folds]
-        if missing or not wanted:
-            raise ModelError(
-                f"{self.folder}: no finished fold {', '.join(missing) or '(none asked for)'}; finished: {', '.join(self.folds)}. "
-                "Ask for those, or train the missing ones with autoseg_train"
-            )
-        return wanted
+        return _choose(None if folds is None else tuple(dict.fromkeys(str(fold) for fold in folds)), self.folds, str(self.folder))
+
+    def key(self, folds: Iterable[str | int] | None = None) -> str:
+        """A hash of all that masks of these folds depend on: how the plan is applied, the dataset, the weights; all opened folds for None.
+
+        Other folds that finish, and settings that only training reads, leave it as it is.
+        """
+        chosen = self.choose_folds(folds)
+        applied = _applied(self.plan, self.dataset.configuration) | {"inference": self.configuration.inference.model_dump(mode="json")}
+        return files.sha256_json([applied, self.dataset.to_dict(), {fold: self.hashes[fold] for fold in chosen}])
 
     def weights_path(self, fold: str) -> Path:
         """The safetensors file of a fold."""
@@ -191,13 +201,6 @@ class ModelFolder:
         return network.to(device=device, memory_format=layout).eval().requires_grad_(False)
 
 
-class _Unpacked:
-    """A temporary folder that is removed when the object that holds this one goes."""
-
-    def __init__(self, folder: str):
-        self._finalizer = weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
-
-
 def write_model_folder(
     folder: str | Path,
     *,
@@ -206,30 +209,46 @@ def write_model_folder(
     fingerprint: Fingerprint | None = None,
     weights: Mapping[str, Mapping[str, torch.Tensor]] | None = None,
 ) -> Path:
-    """Writes a model folder's documents, the weights of the given folds, manifest and model card; returns the folder.
+    """Puts a model's documents and the weights of the given folds in place, with manifest and model card; returns the folder.
+
+    All under the folder's lock, and so that readers find a whole model at every moment, also after a kill.
 
     Args:
         folder: created where missing; finished folds that are already there stay and are listed.
-        plan, dataset, fingerprint: the documents; the fingerprint loses the names of cases and patients.
-        weights: fold name -> state dict. Training writes its folds itself and calls `update_model_folder`.
+        plan, dataset, fingerprint: the documents; the fingerprint loses the names of cases and patients. Without one, one that is there
+            stays.
+        weights: fold name -> state dict.
 
     Raises:
-        ModelError: `dataset.configuration` is not in the plan, or several folds are there already and need another plan (another network,
-            grid, normalisation or label), so that the two cannot share a folder.
+        ModelError: `dataset.configuration` is not in the plan, or other folds are there already and need another plan (another network,
+            grid, normalisation or label), so that they cannot share a folder.
     """
     folder = Path(folder)
     _check_configuration(plan, dataset, str(folder))
+    contents = {PLAN_NAME: plan.to_json().encode(), DATASET_NAME: _json_bytes(dataset.to_dict())}
+    if fingerprint is not None:
+        contents[FINGERPRINT_NAME] = without_names(fingerprint).to_json().encode()
+    # Weights come last: whoever finds them finds the plan that they belong to.
+    contents |= {_weights_name(fold): _packed(tensors) for fold, tensors in (weights or {}).items()}
     with _lock(folder):
-        if (folder / PLAN_NAME).is_file() and len(finished_folds(folder)) > 1:
-            _check_same_model(_read_plan(folder), plan, dataset.configuration, folder)
-        files.write_text(folder / PLAN_NAME, plan.to_json())
-        files.write_json(folder / DATASET_NAME, dataset.to_dict())
-        if fingerprint is not None:
-            files.write_text(folder / FINGERPRINT_NAME, without_names(fingerprint).to_json())
-        for fold, tensors in (weights or {}).items():
-            write_weights(folder / f"{FOLD_PREFIX}{fold}" / WEIGHTS_NAME, tensors)
-        _describe(folder)
+        _make_way(folder, plan, dataset.configuration, set(weights or {}))
+        entries = manifest.settled(folder, _names(folder))
+        manifest.replace_files(folder, entries, contents)
+        _write_card(folder, plan, dataset)
     return folder
+
+
+def remove_fold(folder: str | Path, fold: str) -> None:
+    """Takes a fold's weights out of a model folder: first out of the manifest, then from the disk. No error if it has none."""
+    folder = Path(folder)
+    if not (folder / _weights_name(fold)).exists():
+        return
+    with _lock(folder):
+        if (folder / files.MANIFEST_NAME).exists():
+            manifest.write_entries(folder, manifest.settled(folder, [name for name in _names(folder) if name != _weights_name(fold)]))
+        (folder / _weights_name(fold)).unlink(missing_ok=True)
+        if (folder / PLAN_NAME).is_file() and (folder / DATASET_NAME).is_file():
+            _write_card(folder, _read_plan(folder), _read_dataset(folder, str(folder)))
 
 
 def without_names(fingerprint: Fingerprint) -> Fingerprint:
@@ -239,49 +258,102 @@ def without_names(fingerprint: Fingerprint) -> Fingerprint:
 
 
 def write_weights(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
-    """Writes a state dict as one safetensors file, atomically."""
-    from safetensors.torch import save
-
-    files.write_bytes(path, save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}))
+    """Writes a state dict as one safetensors file, atomically; for a fold of a model folder use `write_model_folder`."""
+    files.write_bytes(path, _packed(tensors))
 
 
 def update_model_folder(folder: str | Path) -> tuple[str, ...]:
-    """Rewrites manifest and model card after a fold finished or was validated; the names of the finished folds.
+    """Rewrites manifest and model card after a fold was validated or removed; the names of the finished folds.
 
-    Safe beside other folds doing the same.
+    Weights that the manifest does not list are measured and listed; entries of files that are gone go; entries of files that are there
+    stay as they are. Safe beside other folds doing the same.
+
+    Raises:
+        ModelError: plan or dataset are missing or damaged.
     """
     folder = Path(folder)
     with _lock(folder):
-        return _describe(folder)
+        plan, dataset = _read_plan(folder), _read_dataset(folder, str(folder))
+        manifest.write_entries(folder, manifest.settled(folder, _names(folder)))
+        _write_card(folder, plan, dataset)
+        return finished_folds(folder)
 
 
 def finished_folds(folder: str | Path) -> tuple[str, ...]:
     """Names of the folds whose weights lie in the folder: numbers first, in order, then names."""
-    names = [p.parent.name.removeprefix(FOLD_PREFIX) for p in Path(folder).glob(f"{FOLD_PREFIX}*/{WEIGHTS_NAME}") if p.is_file()]
-    return tuple(sorted(names, key=lambda name: (not name.isdigit(), int(name) if name.isdigit() else 0, name)))
+    return _in_order(path.parent.name.removeprefix(FOLD_PREFIX) for path in Path(folder).glob(_weights_name("*")) if path.is_file())
 
 
-def _describe(folder: Path) -> tuple[str, ...]:
-    folds = finished_folds(folder)
-    plan = _read_plan(folder)
-    dataset = ModelDataset.from_dict(files.read_json(folder / DATASET_NAME, error=ModelError), str(folder / DATASET_NAME))
-    files.write_text(folder / CARD_NAME, model_card(plan, dataset, {fold: _figures(folder / f"{FOLD_PREFIX}{fold}") for fold in folds}))
-    names = [PLAN_NAME, DATASET_NAME, CARD_NAME, *(f"{FOLD_PREFIX}{fold}/{WEIGHTS_NAME}" for fold in folds)]
-    if (folder / FINGERPRINT_NAME).is_file():
-        names.append(FINGERPRINT_NAME)
-    files.write_manifest(folder, names)
-    return folds
+def _in_order(folds: Iterable[str]) -> tuple[str, ...]:
+    return tuple(sorted(set(folds), key=lambda name: (not name.isdigit(), int(name) if name.isdigit() else 0, name)))
+
+
+def _weights_name(fold: str) -> str:
+    return f"{FOLD_PREFIX}{fold}/{WEIGHTS_NAME}"
+
+
+def _fold_of(name: str) -> str:
+    """The fold whose weights a listed name means; "" for any other file."""
+    path = PurePosixPath(name)
+    fold = path.parent.name.removeprefix(FOLD_PREFIX)
+    return fold if name == _weights_name(fold) and "\\" not in name else ""
+
+
+def _names(folder: Path) -> list[str]:
+    """The files that the manifest lists: all that a prediction depends on. The card is for people and changes at other times."""
+    documents = [name for name in (PLAN_NAME, DATASET_NAME, FINGERPRINT_NAME) if (folder / name).is_file()]
+    return [*documents, *(_weights_name(fold) for fold in finished_folds(folder))]
+
+
+def _packed(tensors: Mapping[str, torch.Tensor]) -> bytes:
+    from safetensors.torch import save
+
+    return save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
+
+
+def _json_bytes(document: Any) -> bytes:
+    return (json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def _write_card(folder: Path, plan: Plan, dataset: ModelDataset) -> None:
+    figures = {fold: read_figures(folder / f"{FOLD_PREFIX}{fold}") for fold in finished_folds(folder)}
+    files.write_text(folder / CARD_NAME, model_card(plan, dataset, figures))
+
+
+def _make_way(folder: Path, plan: Plan, configuration: str, replaced: set[str]) -> None:
+    """Refuses a plan that other folds do not fit; weights of another plan that are about to be replaced go first, lest the two meet."""
+    there = set(finished_folds(folder))
+    if not there or not (folder / PLAN_NAME).is_file():
+        return
+    others = there - replaced
+    # A caller that put its weights there itself has one fold among them that already goes with the new plan.
+    if others and (replaced or len(others) > 1):
+        _check_same_model(_read_plan(folder), plan, configuration, folder)
+    elif replaced and _differs(folder, plan, configuration):
+        manifest.write_entries(folder, manifest.settled(folder, [name for name in _names(folder) if not name.endswith(WEIGHTS_NAME)]))
+        for fold in there:
+            (folder / _weights_name(fold)).unlink(missing_ok=True)
+
+
+def _differs(folder: Path, plan: Plan, configuration: str) -> bool:
+    try:
+        return bool(_different(_read_plan(folder), plan, configuration))
+    except ModelError:  # it is damaged, and about to be replaced
+        return True
 
 
 def _check_same_model(present: Plan, new: Plan, configuration: str, folder: Path) -> None:
     """Folds of one folder are applied with one plan; how long and on what augmentation each was trained may differ."""
-    before, after = (_applied(plan, configuration) for plan in (present, new))
-    different = sorted(name for name in after if before.get(name) != after[name])
-    if different:
+    if different := _different(present, new, configuration):
         raise ModelError(
             f"{folder}: the folds that are there were trained with another {', '.join(different)}. Train all folds with the same plan, or "
             "this one under another plan name (--name), or delete the other fold folders"
         )
+
+
+def _different(present: Plan, new: Plan, configuration: str) -> list[str]:
+    before, after = (_applied(plan, configuration) for plan in (present, new))
+    return sorted(name for name in after if before.get(name) != after[name])
 
 
 def _applied(plan: Plan, configuration: str) -> dict[str, Any]:
@@ -296,7 +368,7 @@ def _applied(plan: Plan, configuration: str) -> dict[str, Any]:
 def _lock(folder: Path) -> Iterator[None]:
     """The folder's lock, waited for: another fold's update holds it for seconds at most."""
     folder.mkdir(parents=True, exist_ok=True)
-    lock = files.FoldLock(folder / ".model-folder.lock")
+    lock = files.FoldLock(folder / LOCK_NAME)
     deadline = time.monotonic() + LOCK_WAIT_SECONDS
     while True:
         try:
@@ -312,38 +384,111 @@ def _lock(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def _open_folder(folder: Path, source: str, holder: _Unpacked | None) -> ModelFolder:
-    _refuse_pickles(folder, source)
+def _change_marks(folder: Path) -> tuple[Any, ...]:
+    """Differs before and after a change of the folder, and during it."""
+    try:
+        state = (folder / files.MANIFEST_NAME).stat()
+    except OSError:
+        return ((folder / LOCK_NAME).exists(),)
+    return ((folder / LOCK_NAME).exists(), state.st_ino, state.st_mtime_ns, state.st_size)
+
+
+def _open_folder(folder: Path, source: str, wanted: tuple[str, ...] | None, holder: Unpacked | None) -> ModelFolder:
+    refuse_pickles(folder, source)
     missing = [name for name in (files.MANIFEST_NAME, PLAN_NAME, DATASET_NAME) if not (folder / name).is_file()]
     if missing:
         raise ModelError(f"{source}: is not a complete model folder: {', '.join(missing)} missing. Finished training writes it")
-    listed = set(files.verify_manifest(folder))
-    folds = finished_folds(folder)
-    needed = [PLAN_NAME, DATASET_NAME, *(f"{FOLD_PREFIX}{fold}/{WEIGHTS_NAME}" for fold in folds)]
-    if unlisted := [name for name in needed if name not in listed]:
-        raise ModelError(
-            f"{source}: {files.MANIFEST_NAME} does not list {', '.join(unlisted)}: nothing says that these are intact. Copy it again"
-        )
-    plan = _read_plan(folder)
-    dataset = ModelDataset.from_dict(files.read_json(folder / DATASET_NAME, error=ModelError), f"{source}: {DATASET_NAME}")
+    entries = manifest.read_entries(folder)
+    documents, problems = _documents(folder, entries)
+    folds, hashes = (), {}
+    if not problems:
+        folds, hashes, problems = _verify_folds(folder, source, entries, wanted)
+    if problems:
+        raise ModelError(f"{source}: not what {files.MANIFEST_NAME} says: {'; '.join(problems)}. Copy the folder again")
+    plan = _parse_plan(documents[PLAN_NAME], str(folder / PLAN_NAME))
+    dataset = _parse_dataset(documents[DATASET_NAME], f"{source}: {DATASET_NAME}")
     _check_configuration(plan, dataset, source)
-    if not folds:
-        raise ModelError(f"{source}: no fold is finished yet. Train one with autoseg_train")
     fingerprint = None
-    if FINGERPRINT_NAME in listed:
+    if FINGERPRINT_NAME in documents:
         try:
-            fingerprint = Fingerprint.from_json((folder / FINGERPRINT_NAME).read_text(encoding="utf-8"))
+            fingerprint = Fingerprint.from_json(documents[FINGERPRINT_NAME].decode())
         except (ValueError, KeyError, TypeError) as error:
             raise ModelError(f"{source}: {FINGERPRINT_NAME} does not fit its schema: {error}") from None
-    key = files.sha256_json(files.read_json(folder / files.MANIFEST_NAME, error=ModelError))
-    return ModelFolder(folder, plan, dataset, fingerprint, folds, key, holder)
+    return ModelFolder(folder, plan, dataset, fingerprint, folds, hashes, holder)
+
+
+def _documents(folder: Path, entries: Mapping[str, manifest.Entry]) -> tuple[dict[str, bytes], list[str]]:
+    """The documents' contents, and what is wrong with them. What is checked is what is used: each is read once."""
+    found, problems = {}, []
+    for name in (PLAN_NAME, DATASET_NAME, FINGERPRINT_NAME):
+        optional = name == FINGERPRINT_NAME and (name not in entries or not manifest.is_held(entries[name]))
+        try:
+            data = (folder / name).read_bytes()
+        except OSError as error:
+            if not optional:
+                problems.append(f"{name} cannot be read ({error.strerror})")
+            continue
+        if name == FINGERPRINT_NAME and name not in entries:
+            continue
+        _, problem = manifest.damage(folder / name, entries.get(name), data)
+        if problem:
+            problems.append(f"{name} {problem}")
+        found[name] = data
+    return found, problems
+
+
+def _verify_folds(
+    folder: Path, source: str, entries: Mapping[str, manifest.Entry], wanted: tuple[str, ...] | None
+) -> tuple[tuple[str, ...], dict[str, str], list[str]]:
+    there = finished_folds(folder)
+    held = {fold for name, entry in entries.items() if manifest.is_held(entry) and (fold := _fold_of(name))}
+    known = _in_order({*there, *held})
+    if not known:
+        raise ModelError(f"{source}: no fold is finished yet. Train one with autoseg_train")
+    folds, hashes, problems = _choose(wanted, known, source), {}, []
+    for fold in folds:
+        name = _weights_name(fold)
+        hashes[fold], problem = manifest.damage(folder / name, entries.get(name))
+        if problem:
+            problems.append(f"{name} {problem}")
+    return folds, hashes, problems
+
+
+def _choose(wanted: tuple[str, ...] | None, finished: tuple[str, ...], source: str) -> tuple[str, ...]:
+    if wanted is None:
+        return finished
+    missing = [fold for fold in wanted if fold not in finished]
+    if missing or not wanted:
+        raise ModelError(
+            f"{source}: no finished fold {', '.join(missing) or '(none asked for)'}; finished: {', '.join(finished)}. "
+            "Ask for those, or train the missing ones with autoseg_train"
+        )
+    return wanted
 
 
 def _read_plan(folder: Path) -> Plan:
     try:
-        return Plan.from_json((folder / PLAN_NAME).read_text(encoding="utf-8"), str(folder / PLAN_NAME))
-    except (PlanInvalid, OSError, UnicodeDecodeError) as error:
+        return _parse_plan((folder / PLAN_NAME).read_bytes(), str(folder / PLAN_NAME))
+    except OSError as error:
         raise ModelError(str(error)) from None
+
+
+def _parse_plan(data: bytes, source: str) -> Plan:
+    try:
+        return Plan.from_json(data.decode(), source)
+    except (PlanInvalid, UnicodeDecodeError) as error:
+        raise ModelError(str(error)) from None
+
+
+def _read_dataset(folder: Path, source: str) -> ModelDataset:
+    return ModelDataset.from_dict(files.read_json(folder / DATASET_NAME, error=ModelError), f"{source}: {DATASET_NAME}")
+
+
+def _parse_dataset(data: bytes, source: str) -> ModelDataset:
+    try:
+        return ModelDataset.from_dict(json.loads(data), source)
+    except ValueError as error:
+        raise ModelError(f"{source}: is no valid JSON: {error}") from None
 
 
 def _check_configuration(plan: Plan, dataset: ModelDataset, source: str) -> None:
@@ -353,106 +498,6 @@ def _check_configuration(plan: Plan, dataset: ModelDataset, source: str) -> None
         )
     if dataset.labels != plan.labels or dataset.channels != plan.channels:
         raise ModelError(f"{source}: labels or channels of {DATASET_NAME} and {PLAN_NAME} differ")
-
-
-def _refuse_pickles(folder: Path, source: str) -> None:
-    found = [p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.suffix.lower() in PICKLED]
-    if found:
-        raise ModelError(
-            f"{source}: holds {', '.join(sorted(found)[:5])}: a pickled file can run any code when it is opened, so such a folder is "
-            "refused. Models are shared as safetensors; remove these files if you know where they come from"
-        )
-
-
-def _unpack(archive: Path, target: Path) -> Path:
-    """Unpacks an archive that somebody else made: only plain files below the target, and no more bytes than announced."""
-    with zipfile.ZipFile(archive) as opened:
-        entries = [entry for entry in opened.infolist() if not entry.is_dir()]
-        for entry in entries:
-            name = PurePosixPath(entry.filename)
-            if name.is_absolute() or ".." in name.parts or "\\" in entry.filename or ":" in entry.filename:
-                raise ModelError(f"{archive}: holds {entry.filename!r}, which points out of it; refused before anything was written")
-            if stat.S_ISLNK(entry.external_attr >> 16):
-                raise ModelError(f"{archive}: holds the link {entry.filename!r}; refused before anything was written")
-            if name.suffix.lower() in PICKLED:
-                raise ModelError(f"{archive}: holds {entry.filename!r}: pickled files can run code and are refused")
-        total = sum(entry.file_size for entry in entries)
-        if total > min(MAX_UNPACKED_BYTES, shutil.disk_usage(target).free):
-            raise ModelError(f"{archive}: would unpack to {total / 2**30:.1f} GiB; more than a model has, or than is free in {target}")
-        try:
-            opened.extractall(target, members=entries)
-        except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError) as error:
-            raise ModelError(f"{archive}: cannot be unpacked: {error}") from None
-    plans = sorted(target.rglob(PLAN_NAME), key=lambda p: len(p.parts))
-    return plans[0].parent if plans else target
-
-
-def _figures(fold_folder: Path) -> dict[str, float] | None:
-    """Mean Dice of the fold's own validation, overall and a label, where its summary is there."""
-    try:
-        figures = json.loads((fold_folder / SUMMARY_NAME).read_text(encoding="utf-8"))["dice"]
-        return {str(name): float(value) for name, value in figures.items() if isinstance(value, int | float)}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None
-
-
-def model_card(plan: Plan, dataset: ModelDataset, figures: Mapping[str, Mapping[str, float] | None]) -> str:
-    """The model card, Markdown: what the model is for and not for, its input, its labels, each fold's validation figures.
-
-    Args:
-        figures: finished fold -> {"mean" or label: Dice}, or None where no summary is there.
-    """
-    configuration = plan.configuration(dataset.configuration)
-    foreground = [name for name, value in dataset.labels.items() if value > 0]
-    lines = [
-        f"# {dataset.name}: {', '.join(foreground)}",
-        "",
-        "**Research use only. Not a medical device: not for diagnosis, treatment or any clinical decision.**",
-        "",
-        f"- Input: {len(dataset.channels)} channel(s), in this order: {', '.join(dataset.channels)}",
-        f"- Labels: {', '.join(f'{value} {name}' for name, value in sorted(dataset.labels.items(), key=lambda item: item[1]))}",
-        f"- Plan: {plan.name} (preset {plan.preset}), configuration {dataset.configuration}, orientation {plan.orientation}",
-        f"- Grid: spacing {_row(configuration.spacing)} mm, patch {_row(configuration.patch_size)} voxels (network axis order)",
-        f"- Network: {configuration.network.kind}, {len(configuration.network.features)} stages",
-        f"- Fold scheme: {dataset.scheme}; finished folds: {', '.join(figures) or 'none'}",
-        f"- Written with: {', '.join(f'{name} {version}' for name, version in _versions())}",
-        "",
-        "## Validation of each fold (Dice on the cases that the fold did not train on)",
-        "",
-        *_table(figures),
-        "",
-        "Figures hold for images like the training ones. On a scanner, protocol or hospital that is not among them, measure first.",
-        "",
-        "Use: `autoseg_predict -m THIS_FOLDER -i IMAGES -o MASKS`. `manifest.json` holds every file's SHA-256, which opening checks.",
-        "",
-    ]
-    return "\n".join(lines)
-
-
-def _table(figures: Mapping[str, Mapping[str, float] | None]) -> list[str]:
-    measured = {fold: scores for fold, scores in figures.items() if scores}
-    if not measured:
-        return ["No fold has a validation summary."]
-    columns = list(dict.fromkeys(name for scores in measured.values() for name in scores))
-    rows = [f"| fold | {' | '.join(columns)} |", "| --- " * (len(columns) + 1) + "|"]
-    for fold, scores in measured.items():
-        cells = [f"{scores[name]:.3f}" if name in scores else "n/a" for name in columns]
-        rows.append(f"| {fold} | {' | '.join(cells)} |")
-    return rows
-
-
-def _versions() -> list[tuple[str, str]]:
-    found = [("Python", platform.python_version())]
-    for package in ("autoseg", "torch", "numpy", "SimpleITK"):
-        try:
-            found.append((package, importlib.metadata.version(package)))
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
-
-
-def _row(values: Sequence[float]) -> str:
-    return " x ".join(f"{value:g}" for value in values)
 
 
 def _first_lines(text: str, count: int = 3) -> str:

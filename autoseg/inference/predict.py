@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from autoseg import files
+from autoseg.dataset.folds import Folds
 from autoseg.dataset.prediction import find_cases
 from autoseg.dataset.workspace import Workspace
 from autoseg.errors import CasesFailed, DatasetError, ModelError
@@ -111,15 +112,20 @@ def own_model(dataset: Path, work: Path | None, name: str, configuration: str | 
 
     Raises:
         PlanError: there is no plan.
-        ModelError: no fold of it is finished.
+        ModelError: no fold of it is finished under the fold scheme that is in use; names the schemes that have some.
     """
     workspace = Workspace.of(dataset, work, name)
     plan = workspace.read_plan()
     configuration = configuration or default_configuration(plan)
-    scheme = files.read_json(workspace.folds, error=ModelError)["scheme"]
+    scheme = Folds.from_json(files.read_json(workspace.folds, error=ModelError), str(workspace.folds)).scheme
     folder = workspace.model(configuration, scheme)
-    if not finished_folds(folder):
+    if finished_folds(folder):
+        return folder
+    others = [other for other in sorted(folder.parent.glob("*")) if finished_folds(other)]
+    if others:
+        listed = "\n".join(f"  - -m {other} (folds {', '.join(finished_folds(other))})" for other in others)
         raise ModelError(
-            f"{folder}: no fold of {configuration} is finished. Train one with: autoseg_train 0, or name a model folder with -m"
+            f"{folder}: no fold of {configuration} is finished under the fold scheme {scheme!r}, which the plan was last asked for. "
+            f"Others are; name one of them:\n{listed}"
         )
-    return folder
+    raise ModelError(f"{folder}: no fold of {configuration} is finished. Train one with: autoseg_train 0, or name a model folder with -m")

@@ -19,13 +19,14 @@ from autoseg.dataset.case import Case, split_ending
 from autoseg.errors import AutosegError, CasesFailed, DatasetError, ModelError, ResourceError
 from autoseg.images import Geometry, read_header, reorientation_to_canonical, write_mask
 from autoseg.inference.case_images import CaseImages, check_channels, read_case_images, take_images
-from autoseg.inference.memory import MemoryEstimate, available_memory, check_fits, memory_estimate
+from autoseg.inference.memory import MemoryEstimate, check_fits, memory_estimate
 from autoseg.inference.model_folder import ModelFolder
 from autoseg.inference.records import Record, Records, hash_inputs
 from autoseg.inference.restore import label_dtype
 from autoseg.inference.segmenter import Segmenter
 from autoseg.networks.precision import Precision, choose_device, choose_precision
 from autoseg.preprocessing.prepare import CaseProperties, prepare
+from autoseg.resources import available_memory
 from planners.fingerprint import Fingerprint
 
 logger = logging.getLogger(__name__)
@@ -107,7 +108,8 @@ class Predictor:
     ):
         import torch
 
-        self.model = model_folder if isinstance(model_folder, ModelFolder) else ModelFolder.open(model_folder)
+        chosen = None if folds is None else list(folds)
+        self.model = model_folder if isinstance(model_folder, ModelFolder) else ModelFolder.open(model_folder, chosen)
         if self.model.configuration.previous_stage:
             raise ModelError(
                 f"{self.model.folder}: the configuration {self.model.dataset.configuration} continues from "
@@ -117,7 +119,7 @@ class Predictor:
             raise ModelError(f"--step {step:g}: must be above 0 and at most 1")
         if threads is not None:
             torch.set_num_threads(threads)
-        self.folds = self.model.choose_folds(folds)
+        self.folds = self.model.choose_folds(chosen)
         where = choose_device(device)
         networks = [self.model.load_network(fold, where) for fold in self.folds]
         self.segmenter = Segmenter.of(
@@ -146,10 +148,10 @@ class Predictor:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """All that a mask depends on besides the images, as JSON: the model's content hash, folds, window, precision."""
+        """All that a mask depends on besides the images, as JSON: a hash of what these folds apply, window, precision."""
         window = self.segmenter.window
         return {
-            "model": self.model.key,
+            "model": self.model.key(self.folds),
             "folds": list(self.folds),
             "step": window.step,
             "mirror_axes": list(window.mirror_axes),
@@ -191,8 +193,9 @@ class Predictor:
     def predict_case(
         self, case: Case, path: str | Path, *, save_probabilities: bool = False, replace_nonfinite: bool = False
     ) -> CaseResult:
-        """Predicts one case from its files and writes its mask to `path`; raises as `predict`."""
+        """Predicts one case from its files and writes its mask to `path`; raises as `predict`, and as `predict_cases` about `path`."""
         started = time.monotonic()
+        refuse_to_overwrite([case], _outputs(Path(path), save_probabilities))
         ready = self._read(case, replace_nonfinite)
         self._write(ready, case.name, Path(path), save_probabilities)
         return CaseResult(case.name, Path(path), ready.notes, time.monotonic() - started)
@@ -207,6 +210,7 @@ class Predictor:
         replace_nonfinite: bool = False,
         prefetch: bool = True,
         failures: Sequence[str] = (),
+        raise_single: bool = True,
         report: Callable[[CaseResult], None] = lambda result: None,
     ) -> tuple[CaseResult, ...]:
         """Predicts cases one after another into `folder`/CASE + the model's file ending, reading the next while the network works.
@@ -219,6 +223,7 @@ class Predictor:
             replace_nonfinite: as in `predict`.
             prefetch: read and prepare the next case in a thread where memory allows.
             failures: messages about cases that could not even be listed; they count as failed.
+            raise_single: raise the own error of a case that was the only one, rather than CasesFailed.
             report: called with each finished case.
 
         Returns:
@@ -227,8 +232,11 @@ class Predictor:
         Raises:
             CasesFailed: some cases failed; the others are done.
             AutosegError: the only case failed: its own error.
+            DatasetError: a mask would replace one of the input files; nothing is written then.
         """
-        folder = _writable(Path(folder))
+        folder = Path(folder)
+        refuse_to_overwrite(cases, (output for case in cases for output in _outputs(self._mask_path(folder, case), save_probabilities)))
+        folder = _writable(folder)
         records = Records(folder)
         key = files.sha256_json(self.settings)
         results: dict[str, CaseResult] = {}
@@ -254,7 +262,7 @@ class Predictor:
                     continue
                 results[case.name] = CaseResult(case.name, path, ready.notes, time.monotonic() - started)
                 report(results[case.name])
-        if len(cases) + len(failures) == 1 and (errors or failures):
+        if raise_single and len(cases) + len(failures) == 1 and (errors or failures):
             raise errors[0] if errors else DatasetError(failures[0])
         if errors or failures:
             raise CasesFailed([*failures, *(str(error) for error in errors)], len(results))
@@ -402,6 +410,30 @@ def unseen_spacing(spacing: Sequence[float], fingerprint: Fingerprint | None) ->
 def probabilities_path(mask: Path) -> Path:
     """Where the probabilities that go with a mask file are written: CASE.probabilities.npy beside it."""
     return mask.with_name(split_ending(mask.name)[0] + PROBABILITIES_ENDING)
+
+
+def refuse_to_overwrite(cases: Iterable[Case], outputs: Iterable[Path]) -> None:
+    """Makes sure that no output would replace an image or a reference mask of the cases.
+
+    Raises:
+        DatasetError: one would, under whatever name (a link, other capitals on a disk that ignores them); names it.
+    """
+    inputs = [source.path for case in cases for source in case.images]
+    inputs += [case.label for case in cases if case.label is not None]
+    known = {identity: path for path in inputs for identity in _identities(path)}
+    for output in outputs:
+        hit = next((known[identity] for identity in _identities(output) if identity in known), None)
+        if hit is not None:
+            raise DatasetError(f"{output}: this mask would replace the input {hit}. Choose another output folder; nothing was written")
+
+
+def _identities(path: Path) -> list[Any]:
+    """What tells that two paths lead to one file: the resolved path, and for an existing file its place on the disk."""
+    try:
+        state = path.stat()
+    except OSError:
+        return [path.resolve()]
+    return [path.resolve(), *([(state.st_dev, state.st_ino)] if state.st_ino else [])]
 
 
 def _outputs(mask: Path, save_probabilities: bool) -> list[Path]:

@@ -4,30 +4,26 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from autoseg import files
-from autoseg.dataset.case import Case
-from autoseg.dataset.checks import CaseFacts, check_case, check_labels, presence
+from autoseg.dataset.case import list_names
+from autoseg.dataset.checks import check_labels
 from autoseg.dataset.dataset import Dataset
-from autoseg.dataset.folds import Folds, load_folds, make_folds
+from autoseg.dataset.folds import Folds
 from autoseg.dataset.workspace import Workspace
-from autoseg.errors import DatasetError, PlanError
-from autoseg.preprocessing.case_fingerprint import case_fingerprint
-from autoseg.preprocessing.cases import case_keys, default_workers, prepare_cases
-from autoseg.workers import map_cases
-from planners import planner
-from planners.fingerprint import CaseFingerprint, Fingerprint, merge
-from planners.plan import Plan, PlanInvalid, override
+from autoseg.errors import PlanError
+from autoseg.planning.examine import examine
+from autoseg.planning.folds import choose_folds, write_folds
+from autoseg.planning.standing import Decision, Wish, decide, make_plan, write_record
+from autoseg.preprocessing.cases import case_keys, prepare_cases
+from planners.fingerprint import Fingerprint
+from planners.plan import Plan, PlanInvalid, default_configuration
 
 logger = logging.getLogger(__name__)
-
-FOLD_SEED = 12345
-DEFAULT_FOLDS = "cv5"
-EXAMINATION_VERSION = 1
-"""Raised when checking or fingerprinting a case changes, so that kept results are not reused."""
 
 
 @dataclass(frozen=True)
@@ -72,11 +68,11 @@ class PlanResult:
 def plan(
     dataset: str | Path,
     *,
-    preset: str = "default",
+    preset: str | None = None,
     folds: str | None = None,
     settings: Mapping[str, Any] | None = None,
-    exclude: Sequence[str] = (),
-    orientation: str = "canonical",
+    exclude: Sequence[str] | None = None,
+    orientation: str | None = None,
     configurations: Sequence[str] | None = None,
     replan: bool = False,
     work: str | Path | None = None,
@@ -85,200 +81,84 @@ def plan(
 ) -> PlanResult:
     """Checks the whole dataset, then writes fingerprint.json, plan.json, folds.json and the prepared cases.
 
-    A plan that exists is kept as long as preset, settings and orientation are the same: new cases join the folds and a corrected mask is
-    prepared anew, without disturbing what is trained. A plan edited by hand is never overwritten.
+    A plan that exists is kept: new cases join the folds and a corrected mask is prepared anew, without disturbing what is trained.
+    Arguments that are None mean what the plan was asked for before (at first: preset "default", scheme cv5, canonical orientation, no
+    settings, no case left out). A plan edited by hand is never overwritten.
+
+    Args:
+        folds: a scheme, or a file of folds. Each scheme's folds are kept; the one that was asked for last is in use.
+        settings: dotted path -> value, put over what the preset gives; in place of all settings that were asked for before.
+        exclude: cases to leave out, in place of those that were left out before; remembered, also by training.
+        configurations: those to prepare cases for; default 3d_fullres, or 2d for 2-D data.
+        replan: make the plan anew, though one exists.
+        workers: processes; 0 everything here; default by cores and memory.
 
     Raises:
         DatasetError: something is wrong with the dataset; all bad cases are named, and no plan is written.
-        PlanError: unknown preset or field, or the plan was edited by hand and other settings are asked for.
-        FoldError: the fold scheme does not fit.
+        PlanError: unknown preset or field; something else is asked for than what stands, without `replan`; the plan was edited by hand.
+        FoldError: the fold scheme does not fit; no plan is written.
+        WorkerError: worker processes died.
+        CasesFailed: the plan is written, but some cases could not be prepared.
     """
-    opened = Dataset.open(dataset, exclude=exclude)
-    workspace = Workspace.of(opened.folder, Path(work) if work else None, name)
+    workspace = Workspace.of(Path(dataset).absolute(), Path(work) if work else None, name)
+    left_out = workspace.excluded() if exclude is None else tuple(dict.fromkeys(exclude))
+    opened = Dataset.open(dataset, exclude=left_out)
     workspace.make()
-    notes = list(opened.notes)
+    decision = decide(opened, workspace, Wish.of(preset, orientation, settings), replan=replan)
     keys = case_keys(opened.cases, workspace)
-    fingerprint, facts, examined = _examine(opened, workspace, orientation, keys, workers)
-    notes += [note for fact in facts for note in fact.notes]
-    check_labels(facts, opened.labels)  # raises where there is nothing to learn, before a plan is tried
-    planned, kept = _decide(opened, workspace, fingerprint, preset, orientation, dict(settings or {}), replan)
-    chosen = _folds(opened, workspace, folds, facts)
-    notes += [*chosen.notes, *check_labels(facts, opened.labels, chosen)]
+    looked = examine(
+        opened,
+        workspace,
+        orientation=decision.orientation,
+        tolerance=decision.tolerance,
+        keys=keys,
+        workers=workers,
+        left_out=left_out,
+    )
+    notes = list(opened.notes)
+    if left_out and exclude is None:
+        notes.append(f"left out, as asked for before: {list_names(left_out)} (--exclude without names takes them in again)")
+    notes += [note for fact in looked.facts for note in fact.notes]
+    check_labels(looked.facts, opened.labels)  # raises where there is nothing to learn, before a plan is tried
+    planned = decision.kept or make_plan(opened, name, looked.fingerprint, decision.wish)
+    wanted = _wanted(planned, configurations)
+    chosen = choose_folds(opened, workspace, folds, looked.facts)
+    notes += [*chosen.notes, *check_labels(looked.facts, opened.labels, chosen)]
     for note in notes:
         logger.warning("%s", note)
-    wanted = configurations or [default for default in ("3d_fullres", "2d") if default in planned.configurations][:1]
-    made = 0
-    for configuration in wanted:
-        try:
-            planned.configuration(configuration)
-        except PlanInvalid as error:
-            raise PlanError(str(error)) from None
-        made += prepare_cases(opened, planned, configuration, workspace, workers=workers, keys=keys).made
-    return PlanResult(workspace, planned, chosen, examined, made, kept, tuple(notes))
+    _write(workspace, opened, planned, decision, looked.fingerprint, chosen, left_out)
+    made = sum(prepare_cases(opened, planned, configuration, workspace, workers=workers, keys=keys).made for configuration in wanted)
+    return PlanResult(workspace, planned, chosen, looked.read, made, decision.kept is not None, tuple(notes))
 
 
-@dataclass(frozen=True)
-class _Examination:
-    fingerprint: CaseFingerprint
-    facts: CaseFacts
-
-
-def _examine(
-    dataset: Dataset, workspace: Workspace, orientation: str, keys: Mapping[str, str], workers: int | None
-) -> tuple[Fingerprint, list[CaseFacts], int]:
-    """The fingerprint, each case's facts, and how many cases had to be read; kept results are reused for unchanged files."""
-    known = _read_examinations(workspace, dataset, orientation)
-    current: dict[str, Any] = {}
-    todo: list[Case] = []
-    for case in dataset.cases:
-        entry = known.get(case.name)
-        if entry and entry["key"] == keys[case.name] and entry["patient"] == case.patient and entry["centre"] == case.centre:
-            current[case.name] = entry
-        else:
-            todo.append(case)
-    if todo:
-        workers = default_workers(len(todo), bytes_each=500_000_000) if workers is None else workers
-        logger.info("examining %d of %d cases with %d workers", len(todo), len(dataset.cases), workers)
-    failures = []
-    description = replace(dataset, cases=())  # so that a task does not carry all cases
-    tasks = [_Task(case, description, orientation) for case in todo]
-    centres = {case.name: (case.patient, case.centre) for case in dataset.cases}
-    for outcome in map_cases(_examine_case, tasks, workers=workers or 0, names=[c.name for c in todo], progress="examining"):
-        if outcome.error is not None:
-            failures.append(str(outcome.error) if outcome.name in str(outcome.error) else f"case {outcome.name}: {outcome.error}")
-            continue
-        patient, centre = centres[outcome.name]
-        current[outcome.name] = {
-            "key": keys[outcome.name],
-            "patient": patient,
-            "centre": centre,
-            "fingerprint": outcome.value.fingerprint.to_dict(),
-            "facts": asdict(outcome.value.facts),
-        }
-    if failures:
-        listed = "\n".join(f"  - {failure}" for failure in sorted(failures))
-        raise DatasetError(
-            f"{dataset.folder}: {len(failures)} of {len(dataset.cases)} cases are not usable; no plan was written:\n{listed}\n"
-            "Mend them, or leave them out with --exclude"
-        )
-    ordered = {case.name: current[case.name] for case in dataset.cases}
-    cases = tuple(CaseFingerprint.from_dict(entry["fingerprint"]) for entry in ordered.values())
-    fingerprint = merge(dataset.channels, dataset.labels, cases)
-    files.write_text(workspace.fingerprint, fingerprint.to_json())
-    files.write_json(
-        _examinations(workspace), {"version": EXAMINATION_VERSION, "orientation": orientation, "labels": dataset.labels, "cases": ordered}
-    )
-    return fingerprint, [_facts_from(entry["facts"]) for entry in ordered.values()], len(todo)
-
-
-@dataclass(frozen=True)
-class _Task:
-    case: Case
-    dataset: Dataset
-    orientation: str
-
-
-def _examine_case(task: _Task) -> _Examination:
-    facts = check_case(task.case, task.dataset)
-    return _Examination(case_fingerprint(task.case, task.dataset, task.orientation), facts)
-
-
-def _facts_from(document: Mapping[str, Any]) -> CaseFacts:
-    """CaseFacts out of JSON, where every key is text and every tuple a list."""
-    plain = {key: tuple(value) if isinstance(value, list) else value for key, value in document.items()}
-    return CaseFacts(**plain | {"labels": {int(label): count for label, count in document["labels"].items()}})
-
-
-def _examinations(workspace: Workspace) -> Path:
-    return workspace.root / "cases" / "examined.json"
-
-
-def _read_examinations(workspace: Workspace, dataset: Dataset, orientation: str) -> dict[str, Any]:
-    path = _examinations(workspace)
-    if not path.exists():
-        return {}
+def _wanted(plan: Plan, configurations: Sequence[str] | None) -> Sequence[str]:
+    wanted = configurations or [default_configuration(plan)]
     try:
-        document = files.read_json(path)
-        same = (
-            document["version"] == EXAMINATION_VERSION and document["orientation"] == orientation and document["labels"] == dataset.labels
-        )
-        return document["cases"] if same else {}
-    except Exception:
-        logger.warning("%s cannot be read; every case is examined anew", path)
-        return {}
-
-
-def _decide(
-    dataset: Dataset, workspace: Workspace, fingerprint: Fingerprint, preset: str, orientation: str, settings: dict[str, Any], replan: bool
-) -> tuple[Plan, bool]:
-    """The plan, and whether it is the one that was there."""
-    asked = {
-        "preset": preset,
-        "orientation": orientation,
-        "settings": settings,
-        "channels": list(dataset.channels),
-        "labels": dataset.labels,
-    }
-    if workspace.plan.exists():
-        standing = workspace.read_plan()
-        record = files.read_json(workspace.planned) if workspace.planned.exists() else {}
-        edited = record.get("plan") != files.sha256_file(workspace.plan)
-        same = record.get("asked") == asked
-        if edited and (replan or not (same or preset == "default" and not settings)):
-            raise PlanError(
-                f"{workspace.plan}: was edited by hand and is never overwritten. Keep it by leaving out --replan, --preset and --set, "
-                "plan under another --name, or remove the file"
-            )
-        if edited:
-            logger.warning("%s was edited by hand: it is kept as it is", workspace.plan)
-        if edited or (same and not replan):
-            _require_fit(standing, dataset, workspace)
-            return standing, True
-    try:
-        made = planner.plan(
-            fingerprint,
-            preset=preset,
-            name=workspace.name,
-            file_ending=dataset.file_ending,
-            orientation=orientation,
-            mirror_axes_excluded=dataset.paired_axes,
-        )
-        made = override(made, settings) if settings else made
-    except ValueError as error:
+        for configuration in wanted:
+            plan.configuration(configuration)
+    except PlanInvalid as error:
         raise PlanError(str(error)) from None
-    files.write_text(workspace.plan, made.to_json())
-    files.write_json(workspace.planned, {"asked": asked, "plan": files.sha256_file(workspace.plan)})
-    return made, False
+    return wanted
 
 
-def _require_fit(plan: Plan, dataset: Dataset, workspace: Workspace) -> None:
-    if plan.channels != tuple(dataset.channels) or plan.labels != dataset.labels:
-        raise PlanError(
-            f"{workspace.plan}: is for channels {list(plan.channels)} and labels {plan.labels}, the dataset has channels "
-            f"{list(dataset.channels)} and labels {dataset.labels}. Plan under another --name, or remove the file"
-        )
-
-
-def _folds(dataset: Dataset, workspace: Workspace, scheme: str | None, facts: Sequence[CaseFacts]) -> Folds:
-    """The folds: those that stand, joined by new cases, or made now. A scheme that is asked for by name replaces another one."""
-    record = workspace.folds.with_name("folds-asked.json")
-    if workspace.folds.exists():
-        asked = files.read_json(record)["scheme"] if record.exists() else None
-        if scheme is None or scheme == asked:
-            standing = Folds.from_json(files.read_json(workspace.folds), str(workspace.folds))
-            names = {case.name for case in dataset.cases}
-            gone, new = set(standing.members) - names, names - set(standing.members)
-            folds = standing.without(gone) if gone else standing
-            folds = folds.extend(dataset.cases, presence(facts))
-            if gone or new:
-                logger.warning("%d new cases joined the folds that stand, %d left them; no other case moved", len(new), len(gone))
-            files.write_json(workspace.folds, folds.to_json())
-            return folds
-        logger.warning("the folds are made anew as %s; those before were %s", scheme, asked)
-    scheme = scheme or DEFAULT_FOLDS
-    is_file = Path(scheme).suffix == ".json" or Path(scheme).is_file()
-    seen = presence(facts)
-    made = load_folds(scheme, dataset.cases, seen) if is_file else make_folds(dataset.cases, scheme, seed=FOLD_SEED, presence=seen)
-    files.write_json(workspace.folds, made.to_json())
-    files.write_json(record, {"scheme": scheme})
-    return made
+def _write(
+    workspace: Workspace,
+    dataset: Dataset,
+    plan: Plan,
+    decision: Decision,
+    fingerprint: Fingerprint,
+    folds: Folds,
+    left_out: Sequence[str],
+) -> None:
+    """Everything but the cases, when all of it is decided: what raises before leaves a standing plan as it was."""
+    for path in (workspace.plan_fingerprint, workspace.fingerprint):
+        files.write_text(path, fingerprint.to_json())
+    write_folds(workspace, folds)
+    if decision.kept is None:
+        text = plan.to_json()
+        # The record comes first: a plan without its record would look as if it had been edited by hand.
+        write_record(workspace, dataset, decision.wish, left_out, sha256(text.encode()).hexdigest())
+        files.write_text(workspace.plan, text)
+    elif tuple(sorted(left_out)) != workspace.excluded():
+        record = files.read_json(workspace.planned) if workspace.planned.exists() else {}
+        files.write_json(workspace.planned, {**record, "exclude": sorted(left_out)})

@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 import logging
-import os
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
+from typing import Any, TypeVar
 
 from autoseg import files
 from autoseg.dataset.case import Case
 from autoseg.dataset.dataset import Dataset
 from autoseg.dataset.workspace import Workspace, require_disk
-from autoseg.errors import CasesFailed
+from autoseg.errors import CasesFailed, DatasetError
 from autoseg.images import Image, read_image, read_mask
 from autoseg.preprocessing.content import ContentHashes, case_key
 from autoseg.preprocessing.prepare import prepare
 from autoseg.preprocessing.store import cases_key, is_complete, write_case
-from autoseg.workers import map_cases
+from autoseg.resources import available_memory, usable_cores
+from autoseg.workers import Outcome, map_cases
 from planners.plan import Plan
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+TOLD_BYTES = 2_000_000_000
+"""From here on, hashing files takes long enough to be told."""
 
 
 @dataclass(frozen=True)
@@ -57,37 +65,81 @@ def prepare_cases(
 
     Raises:
         CasesFailed: some could not be prepared; the others are done.
+        DatasetError: files cannot be read.
         ResourceError: the disk is too small, found before starting.
     """
-    chosen = [case for case in dataset.cases if names is None or case.name in set(names)]
+    wanted = None if names is None else set(names)
+    chosen = [case for case in dataset.cases if wanted is None or case.name in wanted]
     keys = {case.name: keys[case.name] for case in chosen} if keys else case_keys(chosen, workspace)
     folder = workspace.cases(cases_key(plan, configuration))
-    missing = [case for case in chosen if not is_complete(folder, case.name, keys[case.name])]
-    if not missing:
+    if not _missing(chosen, folder, keys):
         return PreparedCases(folder, keys, 0)
-    spec = plan.configuration(configuration)
-    voxels = prod(spec.median_shape) * (len(plan.channels) * 4 + 2)
     folder.mkdir(parents=True, exist_ok=True)
-    files.remove_leftovers(folder)
-    require_disk(folder, int(1.5 * voxels * len(missing)), f"preparing {len(missing)} cases")
-    workers = default_workers(len(missing), bytes_each=int(12 * voxels)) if workers is None else workers
+    # Several folds start at once and want the same cases: one prepares them, the others wait and then find them done.
+    with files.FoldLock(folder, wait=None):
+        files.remove_leftovers(folder)
+        missing = _missing(chosen, folder, keys)
+        if missing:
+            _prepare_all(missing, plan, configuration, folder, keys, workers)
+    return PreparedCases(folder, keys, len(missing))
+
+
+def _missing(cases: Sequence[Case], folder: Path, keys: Mapping[str, str]) -> list[Case]:
+    return [case for case in cases if not is_complete(folder, case.name, keys[case.name])]
+
+
+def _prepare_all(cases: Sequence[Case], plan: Plan, configuration: str, folder: Path, keys: Mapping[str, str], workers: int | None) -> None:
+    voxels = median_voxels(plan, configuration)
+    bytes_each = voxels * (len(plan.channels) * 4 + 2)
+    require_disk(folder, int(1.5 * bytes_each * len(cases)), f"preparing {len(cases)} cases")
+    memory = 12 * bytes_each
+    workers = default_workers(len(cases), bytes_each=memory) if workers is None else workers
     logger.info(
-        "preparing %d of %d cases for %s with %d workers, about %.2f GB of disk",
-        len(missing),
-        len(chosen),
+        "preparing %d cases for %s with %d workers: about %.2f GB of disk, %.1f GB of memory a worker. The time needed is told after the "
+        "first ones",
+        len(cases),
         configuration,
         workers,
-        voxels * len(missing) / 1e9,
+        bytes_each * len(cases) / 1e9,
+        memory / 1e9 + 0.3,
     )
-    tasks = [_Task(case, plan, configuration, folder, keys[case.name]) for case in missing]
-    failures = [
-        f"case {outcome.name}: {outcome.error}" if outcome.name not in str(outcome.error) else str(outcome.error)
-        for outcome in map_cases(_prepare, tasks, workers=workers, names=[case.name for case in missing], progress="preparing")
-        if outcome.error is not None
-    ]
+    tasks = [_Task(case, plan, configuration, folder, keys[case.name]) for case in cases]
+    outcomes = map_cases(_prepare, tasks, workers=workers, names=[case.name for case in cases], progress="preparing")
+    failures = [failure_text(outcome) for outcome in timed(outcomes, len(cases), workers, "preparing") if outcome.error is not None]
     if failures:
-        raise CasesFailed(failures, len(missing) - len(failures))
-    return PreparedCases(folder, keys, len(missing))
+        raise CasesFailed(failures, len(cases) - len(failures))
+
+
+def median_voxels(plan: Plan, configuration: str) -> int:
+    """Voxels of the median prepared case: a 2-D configuration keeps all slices of a volume."""
+    spec = plan.configuration(configuration)
+    slices = 1.0
+    if spec.dimension == 2:
+        volume = next((other for other in plan.configurations.values() if other.dimension == 3), None)
+        slices = volume.median_shape[0] if volume else 1.0
+    return round(prod(spec.median_shape) * slices)
+
+
+def failure_text(outcome: Outcome[Any]) -> str:
+    """An error's message that names its case."""
+    text = str(outcome.error)
+    return text if outcome.name in text else f"case {outcome.name}: {text}"
+
+
+def timed(outcomes: Iterable[Outcome[T]], total: int, workers: int, what: str) -> Iterator[Outcome[T]]:
+    """The outcomes; after the first ones tells, once, how long the others will take."""
+    started = time.monotonic()
+    first = max(1, workers)
+    for done, outcome in enumerate(outcomes, 1):
+        if done == first and done < total:
+            seconds = (time.monotonic() - started) / done * (total - done)
+            logger.info(
+                "%s the other %d cases takes about %s",
+                what,
+                total - done,
+                f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min",
+            )
+        yield outcome
 
 
 @dataclass(frozen=True)
@@ -100,11 +152,46 @@ class _Task:
 
 
 def case_keys(cases: Sequence[Case], workspace: Workspace) -> dict[str, str]:
-    """{case: hash of what its files hold}; files whose size and time of change are known are not read again."""
+    """{case: hash of what its files hold}; files whose size and time of change are known are not read again.
+
+    Raises:
+        DatasetError: files cannot be read; all of them are named.
+    """
+    from tqdm import tqdm
+
     hashes = ContentHashes(workspace.root / "cases" / "contents.json")
-    keys = {case.name: case_key(case, hashes) for case in cases}
+    size = sum(hashes.unread_bytes(path) for case in cases for path in _paths(case))
+    if size > TOLD_BYTES:
+        logger.info("reading %.1f GB of files to see which cases are new", size / 1e9)
+    keys, problems = {}, []
+    # Hashing lets other threads run, and several requests at once are what a network disk needs.
+    with (
+        ThreadPoolExecutor(min(8, usable_cores())) as pool,
+        tqdm(total=len(cases), desc="hashing", unit="case", disable=None, delay=2) as bar,
+    ):
+        for case, key in zip(cases, pool.map(lambda case: _key(case, hashes), cases), strict=True):
+            bar.update()
+            if isinstance(key, OSError):
+                problems.append(f"case {case.name}: {key.filename}: cannot be read: {key.strerror}")
+            else:
+                keys[case.name] = key
     hashes.save()
+    if problems:
+        listed = "\n".join(f"  - {problem}" for problem in problems)
+        raise DatasetError(f"{len(problems)} of {len(cases)} cases cannot be read. Give yourself the right to read them:\n{listed}")
     return keys
+
+
+def _key(case: Case, hashes: ContentHashes) -> str | OSError:
+    try:
+        return case_key(case, hashes)
+    except OSError as error:
+        return error
+
+
+def _paths(case: Case) -> list[Path]:
+    paths = {source.path for source in case.images}
+    return sorted(paths if case.label is None else {*paths, case.label})
 
 
 def read_case(case: Case, *, allow_nonfinite: bool = False) -> tuple[list[Image], Image | None]:
@@ -121,12 +208,10 @@ def read_case(case: Case, *, allow_nonfinite: bool = False) -> tuple[list[Image]
 
 def default_workers(count: int, bytes_each: int = 0) -> int:
     """How many processes suit `count` cases: not more than cores, cases, or fit into the free memory; 0 for very few cases."""
-    import psutil
-
     if count < 4:
         return 0
-    by_memory = int(0.8 * psutil.virtual_memory().available / (bytes_each + 300_000_000))
-    return max(0, min(os.cpu_count() or 1, count, by_memory))
+    by_memory = int(0.8 * available_memory() / (bytes_each + 300_000_000))
+    return max(0, min(usable_cores(), count, by_memory))
 
 
 def _prepare(task: _Task) -> None:

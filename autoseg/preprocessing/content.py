@@ -53,6 +53,16 @@ class ContentHashes:
             self._changed = True
         return content
 
+    def unread_bytes(self, file: str | Path) -> int:
+        """How much `of` will have to read of a file: 0 where it is remembered or missing."""
+        file = Path(file).absolute()
+        try:
+            state = file.stat()
+        except OSError:
+            return 0
+        remembered = self.known.get(str(file))
+        return 0 if remembered is not None and remembered[:2] == [state.st_size, state.st_mtime_ns] else state.st_size
+
     def save(self) -> None:
         """Writes what is known to `path`; nothing where nothing is new."""
         if self.path is not None and self._changed:

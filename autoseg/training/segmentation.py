@@ -17,7 +17,7 @@ from autoseg.dataset.dataset import Dataset
 from autoseg.dataset.folds import Fold, Folds
 from autoseg.dataset.workspace import Workspace, require_disk
 from autoseg.errors import FoldError, PlanError, TrainingError
-from autoseg.inference.model_folder import update_model_folder
+from autoseg.inference.model_folder import remove_fold, update_model_folder
 from autoseg.networks.build import build_network
 from autoseg.networks.norm import channels_last
 from autoseg.networks.precision import choose_device, choose_precision
@@ -119,7 +119,7 @@ def train(
         what = identity(spec, plan.labels, keys, cases_key(plan, configuration))
         require_same_siblings(folder, what)
         if restart:  # only now that nothing stands in the way of training anew
-            forget(folder)
+            forget(folder, str(fold))
         facts = {"device": where.type, "precision": choose_precision(where), "threads": threads or torch.get_num_threads()}
         record = RunRecord(folder, what, spec.training.epochs, wanted, facts)
         run = _Run(plan, configuration, spec, folds.scheme, str(fold), chosen, folder, prepared, where, record, lock.check)
@@ -128,14 +128,14 @@ def train(
         return run.finish(opened, workers)
 
 
-def forget(folder: Path) -> None:
-    """Removes what a fold has learned, and takes it out of its model folder."""
+def forget(folder: Path, fold: str) -> None:
+    """Removes what a fold has learned, out of its model folder first."""
+    if (folder.parent / "manifest.json").exists():
+        remove_fold(folder.parent, fold)
     checkpoint.remove(folder)
     for name in ("run.json", "summary.json", "summary.csv", "logbook.jsonl", "progress.png", "model.safetensors"):
         (folder / name).unlink(missing_ok=True)
     shutil.rmtree(folder / "masks", ignore_errors=True)
-    if (folder.parent / "manifest.json").exists():
-        update_model_folder(folder.parent)
 
 
 def _refuse_cascade(spec: Configuration, configuration: str) -> None:

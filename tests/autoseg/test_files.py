@@ -366,3 +366,19 @@ def test_disk_full_while_locking_leaves_no_lock(tmp_path, monkeypatch):
         files.FoldLock(tmp_path).acquire()
     monkeypatch.undo()
     assert os.listdir(tmp_path) == []
+
+
+def test_a_lock_is_waited_for_as_long_as_asked(tmp_path, monkeypatch):
+    now, slept = [0.0], []
+
+    def sleep(seconds):
+        slept.append(seconds)
+        now[0] += seconds
+
+    with files.FoldLock(tmp_path):
+        monkeypatch.setattr(files.time, "monotonic", lambda: now[0])
+        monkeypatch.setattr(files.time, "sleep", sleep)
+        with pytest.raises(LockError, match="is at work here"):
+            files.FoldLock(tmp_path, wait=1.2).acquire()
+        assert sum(slept) == pytest.approx(1.2)
+        monkeypatch.undo()

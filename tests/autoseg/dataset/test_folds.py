@@ -1,3 +1,4 @@
+import hashlib
 import json
 import random
 from collections import Counter
@@ -278,7 +279,31 @@ def test_nnunets_file(tmp_path):
 
 def test_own_file(tmp_path):
     folds = make_folds(ABCD, "cv2", seed=3)
-    assert load_folds(write(tmp_path, folds.to_json(), "folds.json"), ABCD) == folds
+    read = load_folds(write(tmp_path, folds.to_json(), "mine.json"), ABCD)
+    assert read.scheme == "mine", "cv2 has a folder and folds of its own"
+    assert (read.folds, read.members, read.seed) == (folds.folds, folds.members, folds.seed)
+    assert Folds.from_json(read.to_json()).file_sha256 == hashlib.sha256((tmp_path / "mine.json").read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize("name", ["cv5", "cv12", "loco", "grouped", "grouped3"])
+def test_a_file_that_is_called_like_a_built_in_scheme(tmp_path, name):
+    with pytest.raises(FoldError, match=f"built-in scheme '{name}'.*Rename"):
+        load_folds(write(tmp_path, [{"train": ["a", "b"], "val": ["c", "d"]}], f"{name}.json"), ABCD)
+
+
+@pytest.mark.parametrize("name", ["../../evil", "all", "", ".x", "a/b"])
+def test_names_of_folds_that_no_folder_can_have(tmp_path, name):
+    document = make_folds(ABCD, "cv2", seed=3).to_json()
+    document["folds"][name] = document["folds"].pop("0")
+    with pytest.raises(FoldError, match="no fold can be called") as caught:
+        load_folds(write(tmp_path, document, "mine.json"), ABCD)
+    assert repr(name) in str(caught.value)
+
+
+def test_a_scheme_that_no_folder_can_be_called():
+    document = make_folds(ABCD, "cv2", seed=3).to_json() | {"scheme": "../evil"}
+    with pytest.raises(FoldError, match="scheme '../evil'"):
+        Folds.from_json(document)
 
 
 def test_a_hold_out_file(tmp_path):

@@ -30,6 +30,8 @@ def test_where_things_lie():
     assert space.root == Path("/data/Set/autoseg-work")
     inside = {
         space.fingerprint: "fingerprint.json",
+        space.plan_fingerprint: "big/fingerprint.json",
+        space.folds_of("loco"): "big/folds-loco.json",
         space.plan: "big/plan.json",
         space.folds: "big/folds.json",
         space.planned: "big/planned.json",
@@ -78,7 +80,7 @@ def test_a_place_that_cannot_be_written_to_is_told(tmp_path, monkeypatch):
 
 def test_reading_the_plan(tmp_path):
     space = Workspace.of(tmp_path, name="mine")
-    with pytest.raises(PlanError, match="no plan 'mine' yet.*autoseg_plan --name mine"):
+    with pytest.raises(PlanError, match="no plan 'mine' here.*autoseg_plan --name mine;.*--work DIR"):
         space.read_plan()
     space.make()
     space.plan.write_text(PLAN.to_json())
@@ -89,6 +91,19 @@ def test_reading_the_plan(tmp_path):
     space.plan.write_text("{")
     with pytest.raises(PlanError, match=r"plan\.json: not valid JSON"):
         space.read_plan()
+
+
+def test_the_cases_that_a_plan_leaves_out(tmp_path):
+    space = Workspace.of(tmp_path)
+    assert space.excluded() == ()
+    space.make()
+    for text, expected in (('{"asked": {}}', ()), ('{"exclude": []}', ()), ('{"exclude": ["b", "a"]}', ("b", "a"))):
+        space.planned.write_text(text)
+        assert space.excluded() == expected
+    for text in ('{"exclude": "a"}', '{"exclude": [1]}', "[]", "{"):
+        space.planned.write_text(text)
+        with pytest.raises(PlanError, match=r"planned\.json"):
+            space.excluded()
 
 
 def test_disk_space_is_asked_for_where_the_folder_will_be(tmp_path, monkeypatch):

@@ -3,7 +3,7 @@
 import pytest
 
 from autoseg.errors import ResourceError
-from autoseg.inference.memory import _rooms, activation_bytes, available_memory, check_fits, memory_estimate
+from autoseg.inference.memory import activation_bytes, check_fits, memory_estimate
 
 
 def test_parts_by_hand(plan, tiny):
@@ -36,18 +36,3 @@ def test_what_cannot_fit_is_refused_with_the_estimate(plan, tiny):
     with pytest.raises(ResourceError, match=r"case P1: prediction needs about \d+\.\d\d GiB \(images .*4\.00 GiB are available"):
         check_fits(estimate, "P1", available=4 << 30)
     check_fits(estimate, "P1", available=estimate.peak)
-
-
-def test_available_memory_is_some():
-    assert 0 < available_memory() < 2**62
-
-
-@pytest.mark.parametrize("version", [1, 2])
-def test_the_tightest_control_group_above_counts(tmp_path, version):
-    names = ("memory.max", "memory.current", "inactive_file ") if version == 2 else ("limit", "usage", "total_inactive_file ")
-    for folder, limit, usage in ((tmp_path, "max", 0), (tmp_path / "a", "1000", 900), (tmp_path / "a" / "b", "5000", 100)):
-        folder.mkdir(exist_ok=True)
-        (folder / names[0]).write_text(f"{limit}\n")
-        (folder / names[1]).write_text(f"{usage}\n")
-        (folder / "memory.stat").write_text(f"anon 3\n{names[2]}50\n")
-    assert sorted(_rooms(tmp_path, "/a/b", *names)) == [150, 4950]

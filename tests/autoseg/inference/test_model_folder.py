@@ -1,6 +1,7 @@
 """A model folder opens only if it is whole, and nothing in it can run code."""
 
 import json
+import os
 import pickle
 import shutil
 import threading
@@ -9,8 +10,17 @@ import zipfile
 import pytest
 import torch
 
+from autoseg import files
 from autoseg.errors import ModelError
-from autoseg.inference.model_folder import ModelDataset, ModelFolder, finished_folds, update_model_folder, write_model_folder, write_weights
+from autoseg.inference.model_folder import (
+    ModelDataset,
+    ModelFolder,
+    finished_folds,
+    remove_fold,
+    update_model_folder,
+    write_model_folder,
+    write_weights,
+)
 from planners.plan import override
 
 
@@ -52,7 +62,7 @@ def test_the_card_says_what_people_must_know(model):
     ModelFolder.open(model)
 
 
-@pytest.mark.parametrize("name", ["plan.json", "dataset.json", "fingerprint.json", "fold_1/model.safetensors", "README.md"])
+@pytest.mark.parametrize("name", ["plan.json", "dataset.json", "fingerprint.json", "fold_1/model.safetensors"])
 @pytest.mark.parametrize("damage", ["flip", "cut", "remove"])
 def test_damage_is_found_and_the_file_named(model, name, damage):
     path = model / name
@@ -70,7 +80,7 @@ def test_damage_is_found_and_the_file_named(model, name, damage):
 
 def test_a_fold_that_the_manifest_does_not_list_is_refused(model, tiny, plan):
     write_weights(model / "fold_2" / "model.safetensors", tiny.network(plan, 2).state_dict())
-    with pytest.raises(ModelError, match="does not list fold_2"):
+    with pytest.raises(ModelError, match="fold_2/model.safetensors is not listed"):
         ModelFolder.open(model)
     assert update_model_folder(model) == ("0", "1", "2")
     assert ModelFolder.open(model).folds == ("0", "1", "2")
@@ -94,7 +104,7 @@ def test_a_pickle_is_refused_and_never_opened(model, name, tmp_path, monkeypatch
 def test_a_pickle_named_safetensors_is_not_executed(model, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (model / "fold_0" / "model.safetensors").write_bytes(pickle.dumps(Bomb()))
-    update_model_folder(model)
+    files.write_manifest(model)
     opened = ModelFolder.open(model)
     with pytest.raises(ModelError, match="not the weights of the plan's network"):
         opened.load_network("0")
@@ -111,7 +121,7 @@ def test_a_class_name_in_the_plan_is_refused(model):
 
 def test_weights_of_another_network_are_refused(model, tiny):
     write_weights(model / "fold_0" / "model.safetensors", tiny.network(tiny.plan(channels=1)).state_dict())
-    update_model_folder(model)
+    files.write_manifest(model)
     with pytest.raises(ModelError, match="not the weights of the plan's network"):
         ModelFolder.open(model).load_network("0")
 
@@ -188,7 +198,7 @@ def zipped(folder, path):
 def test_an_archive_opens_like_its_folder_and_leaves_nothing(model, tmp_path):
     archive = zipped(model, tmp_path / "model")
     opened = ModelFolder.open(archive)
-    assert opened.key == ModelFolder.open(model).key
+    assert opened.key() == ModelFolder.open(model).key()
     opened.load_network("0")
     unpacked = opened.folder
     assert unpacked.is_dir()
@@ -208,7 +218,7 @@ def test_an_archive_that_reaches_out_is_refused_before_any_write(model, tmp_path
 
 def test_an_archive_with_a_link_or_too_many_bytes_is_refused(model, tmp_path, monkeypatch):
     archive = zipped(model, tmp_path / "model")
-    monkeypatch.setattr("autoseg.inference.model_folder.MAX_UNPACKED_BYTES", 1000)
+    monkeypatch.setattr("autoseg.inference.model_archive.MAX_UNPACKED_BYTES", 1000)
     with pytest.raises(ModelError, match="would unpack to"):
         ModelFolder.open(archive)
     monkeypatch.undo()
@@ -234,3 +244,97 @@ def test_a_broken_dataset_document_is_refused(change, message, tiny, plan):
     with pytest.raises(ModelError, match=message):
         ModelDataset.from_dict(document)
     assert ModelDataset.from_dict(tiny.dataset(plan).to_dict()) == tiny.dataset(plan)
+
+
+def test_another_folds_state_does_not_matter_to_the_chosen_one(model):
+    (model / "fold_1" / "model.safetensors").write_bytes(b"half")
+    assert ModelFolder.open(model, [0]).folds == ("0",)
+    with pytest.raises(ModelError, match="fold_1/model.safetensors has 4 bytes"):
+        ModelFolder.open(model)
+    update_model_folder(model)  # damage is not made the truth
+    with pytest.raises(ModelError, match="fold_1"):
+        ModelFolder.open(model, ["1"])
+
+
+def test_the_key_knows_only_what_the_chosen_folds_apply(model, tiny, plan):
+    before = ModelFolder.open(model).key(["0"])
+    longer = override(plan, {"training.epochs": 5})
+    write_model_folder(model, plan=longer, dataset=tiny.dataset(longer), weights={"1": tiny.network(plan, 7).state_dict()})
+    assert ModelFolder.open(model, ["0"]).key() == before
+    assert ModelFolder.open(model, ["1"]).key() != before
+    write_model_folder(model, plan=longer, dataset=tiny.dataset(longer), weights={"0": tiny.network(plan, 8).state_dict()})
+    assert ModelFolder.open(model, ["0"]).key() != before
+
+
+def test_a_kill_at_any_write_leaves_a_model_that_opens(model, tiny, plan, monkeypatch):
+    longer = override(plan, {"training.epochs": 5})
+    calls = {"left": 0}
+    replace = os.replace
+
+    def failing(source, target):
+        calls["left"] -= 1
+        if calls["left"] < 0:
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    for number in range(6):  # manifest, plan, dataset, weights, manifest, card
+        calls["left"] = number
+        weights = {fold: tiny.network(plan, 10 + number).state_dict() for fold in ("0", "2")}
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "replace", failing)
+            with pytest.raises(KeyboardInterrupt):
+                write_model_folder(model, plan=longer, dataset=tiny.dataset(longer), weights=weights)
+        assert ModelFolder.open(model).folds[:2] == ("0", "1")
+    update_model_folder(model)
+    assert ModelFolder.open(model).folds == ("0", "1", "2")
+    assert "incoming" not in (model / "manifest.json").read_text()
+
+
+def test_a_reader_waits_for_a_fold_that_is_being_put_in_place(model):
+    path = model / "fold_0" / "model.safetensors"
+    content = path.read_bytes()
+    (model / ".model-folder.lock").write_text("{}")
+    path.write_bytes(b"other")
+
+    def finish():
+        path.write_bytes(content)
+        (model / ".model-folder.lock").unlink()
+
+    timer = threading.Timer(0.3, finish)
+    timer.start()
+    assert ModelFolder.open(model).folds == ("0", "1")
+    timer.join()
+
+
+def test_waiting_for_a_lock_ends(model, monkeypatch):
+    monkeypatch.setattr("autoseg.inference.model_folder.READ_WAIT_SECONDS", 0.2)
+    (model / ".model-folder.lock").write_text("{}")
+    (model / "fold_0" / "model.safetensors").write_bytes(b"other")
+    with pytest.raises(ModelError, match="fold_0"):
+        ModelFolder.open(model)
+
+
+def test_the_only_fold_may_be_replaced_by_one_of_another_plan(make_model, tiny, plan):
+    folder = make_model(plan, ("0",))
+    other = override(plan, {"patch_size": [16, 16, 16]})
+    write_model_folder(folder, plan=other, dataset=tiny.dataset(other), weights={"0": tiny.network(other, 3).state_dict()})
+    assert ModelFolder.open(folder).plan == other
+    with pytest.raises(ModelError, match="trained with another patch_size"):
+        write_model_folder(folder, plan=plan, dataset=tiny.dataset(plan), weights={"1": tiny.network(plan, 3).state_dict()})
+
+
+def test_a_removed_fold_is_gone(model):
+    remove_fold(model, "0")
+    remove_fold(model, "0")
+    assert ModelFolder.open(model).folds == ("1",)
+
+
+def test_the_card_does_not_present_training_cases_as_held_out(make_model, plan):
+    model = make_model(plan, ("0", "all"))
+    (model / "fold_0" / "summary.json").write_text(json.dumps({"dice": {"mean": 0.7}, "out_of_fold": True}))
+    (model / "fold_all" / "summary.json").write_text(json.dumps({"dice": {"mean": 0.987}, "out_of_fold": False}))
+    update_model_folder(model)
+    card = (model / "README.md").read_text()
+    assert "| 0 | 0.700 |" in card
+    assert "0.987" not in card
+    assert "none was held out: fold all" in card

@@ -1,5 +1,6 @@
 """Predicting a folder: which model is taken, which cases, what is said."""
 
+import json
 import shutil
 
 import numpy as np
@@ -9,6 +10,14 @@ from autoseg.dataset.workspace import Workspace
 from autoseg.errors import CasesFailed, ModelError, PlanError
 from autoseg.images import Geometry, write_image
 from autoseg.inference.predict import predict_folder
+
+FOLDS = {
+    "schema": "autoseg-folds/1",
+    "seed": 0,
+    "file_sha256": None,
+    "folds": {"0": {"training": ["X"], "validation": ["Y"]}},
+    "cases": {name: {"patient": name, "centre": "", "labels": None} for name in "XY"},
+}
 
 
 @pytest.fixture
@@ -31,7 +40,7 @@ def trained(tmp_path, make_model, plan):
     workspace = Workspace.of(dataset)
     workspace.make()
     workspace.plan.write_text(plan.to_json())
-    workspace.folds.write_text('{"scheme": "cv5"}')
+    workspace.folds.write_text(json.dumps({**FOLDS, "scheme": "cv5"}))
     target = workspace.model("3d_fullres", "cv5")
     target.parent.mkdir(parents=True)
     shutil.move(make_model(plan), target)

@@ -400,3 +400,26 @@ def test_it_works_where_pandas_and_scikit_survival_are_not_installed(make_model,
     )
     done = subprocess.run([sys.executable, "-c", code, str(make_model(plan))], capture_output=True, text=True, check=False)
     assert done.stdout.strip() == "(6, 6, 6)", done.stderr
+
+
+def test_a_mask_never_replaces_an_input(predictor, tmp_path):
+    case = write_cases(tmp_path, 1)[0]
+    target = case.images[0].path.parent / "P0.nii.gz"
+    case.images[0].path.rename(target)
+    case = Case("P0", (Source(target), *case.images[1:]))
+    content = target.read_bytes()
+    (tmp_path / "link").symlink_to(target.parent, target_is_directory=True)
+    for folder in (target.parent, tmp_path / "link"):
+        with pytest.raises(DatasetError, match="would replace the input"):
+            predictor.predict_cases([case], folder)
+        with pytest.raises(DatasetError, match="would replace the input"):
+            predictor.predict_case(case, folder / "P0.nii.gz")
+    assert target.read_bytes() == content
+    assert not (target.parent / "predictions.jsonl").exists()
+
+
+def test_a_single_failure_can_be_one_of_a_list(predictor, tmp_path):
+    case = write_cases(tmp_path, 1)[0]
+    case.images[0].path.unlink()
+    with pytest.raises(CasesFailed):
+        predictor.predict_cases([case], tmp_path / "out", raise_single=False)

@@ -5,10 +5,12 @@ import shutil
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from tiny import TinyDataset
 
 from autoseg.dataset.folds import Folds
-from autoseg.errors import AutosegError, DatasetError, FoldError, PlanError
+from autoseg.dataset.workspace import Workspace
+from autoseg.errors import DatasetError, FoldError, ImageError, PlanError, WorkerError
 from autoseg.planning.planning import plan
 from autoseg.preprocessing.store import open_case
 from planners.fingerprint import Fingerprint
@@ -61,6 +63,10 @@ def edit(dataset):
     return path.read_text()
 
 
+def result_names(result):
+    return set(result.folds.members)
+
+
 def plan_text(dataset):
     return (dataset.work / "default" / "plan.json").read_text()
 
@@ -106,7 +112,7 @@ def test_bad_cases_are_named_together_and_no_plan_is_written(tmp_path):
     assert not list(dataset.work.rglob("plan.json"))
     assert not list(dataset.work.rglob("*.npy"))
     result = again(dataset, exclude=["case01", "case02"])
-    assert (result.examined, result.prepared) == (2, 2)
+    assert (result.examined, result.prepared) == (0, 2), "the good cases are not examined again"
 
 
 def test_nothing_to_learn_is_found_before_a_plan_is_made(tmp_path):
@@ -122,8 +128,8 @@ def test_nothing_to_learn_is_found_before_a_plan_is_made(tmp_path):
     ("options", "error", "message"),
     [
         ({"preset": "huge"}, PlanError, "huge"),
-        ({"settings": {"training.epoch": 5}}, PlanError, "epoch"),
-        ({"settings": {"training.epochs": -5}}, PlanError, "epochs"),
+        ({"settings": {"training.epoch": 5}, "replan": True}, PlanError, "epoch"),
+        ({"settings": {"training.epochs": -5}, "replan": True}, PlanError, "epochs"),
         ({"configurations": ["4d"]}, PlanError, "4d"),
         ({"folds": "cv1"}, FoldError, "cv1"),
         ({"folds": "loco"}, FoldError, "centre"),
@@ -187,28 +193,81 @@ def test_an_excluded_case_leaves_and_may_come_back(tiny):
     assert held_out(tiny) == {name: cases - {"case02"} for name, cases in folds.items()}
     fingerprint = Fingerprint.from_json((tiny.work / "fingerprint.json").read_text())
     assert "case02" not in [case.case for case in fingerprint.cases]
-    result = again(tiny)
-    assert (result.prepared, result.kept) == (0, True)
+    assert result_names(again(tiny)) == set(tiny.names) - {"case02"}, "it stays left out"
+    assert Workspace.of(tiny.folder).excluded() == ("case02",)
+    result = again(tiny, exclude=[])
+    assert (result.examined, result.prepared, result.kept) == (0, 0, True)
     assert {name: cases - {"case02"} for name, cases in held_out(tiny).items()} == {n: c - {"case02"} for n, c in folds.items()}
     assert set().union(*held_out(tiny).values()) == set(tiny.names)
 
 
-def test_other_settings_make_a_new_plan(tiny):
-    changed = again(tiny, settings={"training.epochs": 5})
-    assert not changed.kept
-    assert {spec.training.epochs for spec in changed.plan.configurations.values()} == {5}
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"preset": "default"}, r"--preset default \(it was planned with laptop\).*--replan.*--name"),
+        ({"orientation": "as_stored"}, "--orientation as_stored"),
+        ({"settings": {"training.epochs": 5}}, r"--set training.epochs=5 \(it was planned with none\)"),
+    ],
+)
+def test_something_else_is_refused_until_replanning_is_asked_for(tiny, options, message):
+    before = texts(tiny)
+    with pytest.raises(PlanError, match=message):
+        again(tiny, **options)
+    assert texts(tiny) == before
+    assert not again(tiny, **options, replan=True).kept
+    changed = plan_text(tiny)
+    assert changed != before["default/plan.json"]
+    assert again(tiny, preset=None).kept, "what is not asked for is as it was"
+    assert not again(tiny, preset=None, replan=True).kept
+    assert plan_text(tiny) == changed
+
+
+def test_settings_that_are_asked_for_replace_those_before(tiny):
+    assert again(tiny, settings={"training.epochs": 5}, replan=True).plan.configurations["2d"].training.epochs == 5
     assert again(tiny, settings={"training.epochs": 5}).kept
-    back = again(tiny)
-    assert not back.kept
-    assert back.plan.configurations["3d_fullres"].training.epochs != 5
+    back = again(tiny, settings={}, replan=True)
+    assert back.plan.configurations["2d"].training.epochs != 5
+
+
+@pytest.mark.parametrize("key", ["transpose", "channels", "labels.ball", "schema"])
+def test_settings_that_follow_from_the_dataset_are_refused(tiny, key):
+    with pytest.raises(PlanError, match=f"--set {key}: this follows"):
+        again(tiny, settings={key: 1}, name="other")
+
+
+def test_orientation_as_a_setting_is_the_argument(tiny):
+    result = again(tiny, settings={"orientation": "as_stored"}, name="other")
+    assert result.plan == again(tiny, orientation="as_stored", name="other").plan
+    assert result.examined == 6, "intensities and shapes were measured as stored"
+    with pytest.raises(PlanError, match="contradict"):
+        again(tiny, settings={"orientation": "as_stored"}, orientation="canonical", name="third")
+
+
+def test_the_geometry_tolerance_counts_while_planning(tiny):
+    image = sitk.ReadImage(str(tiny.image("case01", 1)))
+    image.SetOrigin([value + 0.4 for value in image.GetOrigin()])
+    sitk.WriteImage(image, str(tiny.image("case01", 1)))
+    with pytest.raises(DatasetError, match="case01"):
+        again(tiny, name="other")
+    assert again(tiny, name="other", settings={"geometry_tolerance": 1.0}).plan.geometry_tolerance == 1
+    assert again(tiny, name="other").kept
+    with pytest.raises(DatasetError, match="case01"):
+        again(tiny)
+    with pytest.raises(PlanError, match="geometry_tolerance: must be"):
+        again(tiny, name="third", settings={"geometry_tolerance": "wide"})
 
 
 def test_plans_live_side_by_side(tiny):
     before = texts(tiny)
-    other = again(tiny, name="other", preset="default")
+    other = again(tiny, name="other", preset="default", exclude=["case02"])
     assert done(other) == (0, other.prepared, False)
-    assert texts(tiny) == before
+    assert {name: text for name, text in texts(tiny).items() if "/" in name} == {n: t for n, t in before.items() if "/" in n}
     assert read(tiny, "other/plan.json")["preset"] == "default"
+    turned = again(tiny, name="turned", orientation="as_stored")
+    assert turned.examined == 6
+    assert done(again(tiny)) == (0, 0, True), "neither another orientation nor an excluded case makes this plan read anything again"
+    measured = {name: Fingerprint.from_json((tiny.work / name / "fingerprint.json").read_text()) for name in ("default", "other")}
+    assert [len(fingerprint.cases) for fingerprint in measured.values()] == [6, 5]
 
 
 def test_replan_makes_the_plan_anew(tiny):
@@ -221,15 +280,13 @@ def test_replan_makes_the_plan_anew(tiny):
             image = tiny.image(name, channel)
             tiny.write(tiny.arrays(name)[channel], image, spacing=(4.0, 3.0, 2.0))
         tiny.write(tiny.arrays(name)[2], tiny.label(name), spacing=(4.0, 3.0, 2.0))
-    assert again(tiny).kept
-    assert plan_text(tiny) == before
     assert not again(tiny, replan=True).kept
     assert read(tiny, "default/plan.json")["configurations"]["3d_fullres"]["spacing"] == pytest.approx([4, 3, 2])
 
 
 def test_a_hand_edited_plan_is_kept(tiny, caplog):
     text = edit(tiny)
-    for options in ({}, {"preset": "default"}):
+    for options in ({}, {"preset": None}):
         caplog.clear()
         result = again(tiny, **options)
         assert result.kept
@@ -251,7 +308,7 @@ def test_a_plan_that_was_brought_along_counts_as_edited(tiny):
     (tiny.work / "default" / "planned.json").unlink()
     with pytest.raises(PlanError, match="edited by hand"):
         again(tiny, replan=True)
-    assert again(tiny, preset="default").kept
+    assert again(tiny, preset=None).kept
     assert plan_text(tiny) == text
 
 
@@ -263,9 +320,13 @@ def test_an_invalid_plan_is_told_and_stays(tiny):
     assert '"batchsize"' in path.read_text()
 
 
-def test_changed_labels_examine_everything_and_plan_anew(tiny):
+def test_changed_labels_ask_for_replanning(tiny):
+    before = texts(tiny)
     tiny.describe(labels={"background": 0, "ball": 1, "node": 2})
-    result = again(tiny)
+    with pytest.raises(PlanError, match="labels.*'node'.*--replan.*--name"):
+        again(tiny)
+    assert texts(tiny) == before
+    result = again(tiny, replan=True)
     assert done(result) == (6, 6, False)
     assert result.plan.labels == {"background": 0, "ball": 1, "node": 2}
     assert any("'node' (2) is in no case" in note for note in result.notes)
@@ -275,19 +336,13 @@ def test_changed_labels_do_not_fit_a_hand_edited_plan(tiny):
     text = edit(tiny)
     tiny.describe(labels={"background": 0, "tumour": 1})
     with pytest.raises(PlanError, match=r"labels \{'background': 0, 'ball': 1\}.*'tumour'.*--name") as caught:
-        again(tiny, preset="default")
+        again(tiny)
     assert caught.value.exit_status == 2
     assert plan_text(tiny) == text
 
 
-def test_a_label_that_is_taken_away_is_found_in_the_masks(tiny):
-    tiny.describe(labels={"background": 0, "other": 2})
-    with pytest.raises(AutosegError, match="case00"):
-        again(tiny)
-
-
 def test_another_orientation_examines_everything(tiny):
-    result = again(tiny, orientation="as_stored")
+    result = again(tiny, orientation="as_stored", replan=True)
     assert (result.examined, result.kept) == (6, False)
     assert result.plan.orientation == "as_stored"
 
@@ -295,19 +350,17 @@ def test_another_orientation_examines_everything(tiny):
 @pytest.mark.parametrize(
     "damage",
     [
-        lambda text: "",
         lambda text: text[: len(text) // 2],
         lambda text: "[]",
         lambda text: "\0\xff",
         lambda text: json.dumps(json.loads(text) | {"version": -1}),
         lambda text: json.dumps(json.loads(text) | {"cases": []}),
-        lambda text: json.dumps(json.loads(text) | {"cases": {name: {"key": "?"} for name in json.loads(text)["cases"]}}),
-        lambda text: json.dumps(json.loads(text) | {"cases": {name: 1 for name in json.loads(text)["cases"]}}),
+        lambda text: json.dumps(json.loads(text) | {"cases": dict.fromkeys(json.loads(text)["cases"], 1)}),
     ],
-    ids=["empty", "torn", "list", "binary", "version", "cases a list", "entries incomplete", "entries numbers"],
+    ids=["torn", "list", "binary", "version", "cases a list", "entries numbers"],
 )
 def test_a_broken_cache_of_examinations_is_made_anew(tiny, damage):
-    path = tiny.work / "cases" / "examined.json"
+    path = tiny.work / "cases" / "examined-canonical.json"
     whole, before = path.read_text(), texts(tiny)
     path.write_text(damage(whole), encoding="latin-1")
     assert done(again(tiny)) == (6, 0, True)
@@ -322,13 +375,61 @@ def test_a_scheme_that_is_asked_for_replaces_another_and_then_stands(tiny, caplo
     assert len(held_out(tiny)) == 5
     result = again(tiny, folds="cv3")
     assert done(result) == (0, 0, True)
-    assert "made anew as cv3; those before were cv5" in caplog.text
+    assert "now cv3; those of cv5 are kept" in caplog.text
     three = held_out(tiny)
     assert sorted(map(len, three.values())) == [2, 2, 2]
     again(tiny)
     assert held_out(tiny) == three
     again(tiny, folds="cv3")
     assert held_out(tiny) == three
+
+
+def test_a_scheme_comes_back_as_it_was_and_new_cases_join_it(tiny):
+    five = held_out(tiny)
+    again(tiny, folds="cv3")
+    three = held_out(tiny)
+    tiny.add("case99")
+    tiny.names.append("case99")
+    again(tiny, folds="cv5")
+    assert {name: cases - {"case99"} for name, cases in held_out(tiny).items()} == five
+    assert set().union(*held_out(tiny).values()) == set(tiny.names)
+    again(tiny, folds="cv3")
+    assert {name: cases - {"case99"} for name, cases in held_out(tiny).items()} == three
+
+
+def test_a_scheme_that_does_not_fit_leaves_no_plan(tmp_path):
+    dataset = TinyDataset(tmp_path / "Tiny", cases=3)
+    with pytest.raises(FoldError, match="loco"):
+        again(dataset, folds="loco")
+    assert not list(dataset.work.rglob("plan.json"))
+    assert not list(dataset.work.rglob("folds*.json"))
+
+
+@pytest.mark.parametrize("trouble", ["worker", "case"])
+def test_only_what_lies_in_the_dataset_is_an_error_of_the_dataset(tiny, monkeypatch, trouble):
+    def fail(task):
+        raise {"worker": RuntimeError("a bug"), "case": ImageError("broken")}[trouble]
+
+    monkeypatch.setattr("autoseg.planning.examine._examine_case", fail)
+    error, status = {"worker": (WorkerError, 1), "case": (DatasetError, 2)}[trouble]
+    with pytest.raises(error, match="6 of 6 cases") as caught:
+        again(tiny, name="other", orientation="as_stored")
+    assert caught.value.exit_status == status
+    assert ("Mend them" in str(caught.value)) == (trouble == "case")
+
+
+def test_a_changed_file_of_folds_is_read_again(tiny, tmp_path, caplog):
+    path = tmp_path / "mine.json"
+    path.write_text(json.dumps([{"train": tiny.names[:4], "val": tiny.names[4:]}]))
+    again(tiny, folds=str(path))
+    tiny.add("case99")
+    tiny.names.append("case99")
+    again(tiny, folds=str(path))
+    assert read(tiny, "default/folds.json")["folds"]["0"]["training"] == [*tiny.names[:4], "case99"], "the same file: a new case joins"
+    path.write_text(json.dumps([{"train": tiny.names[2:], "val": tiny.names[:2]}]))
+    again(tiny, folds=str(path))
+    assert "mine.json has changed" in caplog.text
+    assert held_out(tiny) == {"0": set(tiny.names[:2])}
 
 
 def test_folds_of_whole_centres(tiny):

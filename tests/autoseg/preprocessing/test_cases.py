@@ -6,7 +6,6 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
 import SimpleITK as sitk
 from tiny import TinyDataset
@@ -14,9 +13,11 @@ from tiny import TinyDataset
 from autoseg.dataset.case import Case, Source
 from autoseg.dataset.dataset import Dataset
 from autoseg.dataset.workspace import Workspace
-from autoseg.errors import CasesFailed, ImageError, ResourceError
-from autoseg.preprocessing.cases import case_keys, default_workers, prepare_cases, read_case
+from autoseg.errors import CasesFailed, DatasetError, ImageError, ResourceError
+from autoseg.files import FoldLock
+from autoseg.preprocessing.cases import case_keys, default_workers, median_voxels, prepare_cases, read_case, timed
 from autoseg.preprocessing.store import open_case, verify_case
+from autoseg.workers import Outcome
 from planners.plan import Configuration, NoNormalisation, Plan, UNetSpec, override
 
 NETWORK = UNetSpec(features=(4,), strides=((1, 1, 1),), kernels=((3, 3, 3),), convs_per_stage=(1,), convs_per_decoder_stage=())
@@ -189,16 +190,63 @@ def test_read_case_and_nonfinite_voxels(tiny):
     with pytest.raises(ImageError, match="case00"):
         read_case(case)
     images, _ = read_case(case, allow_nonfinite=True)
-    assert np.isnan(images[0].array).sum() == 1
+    assert images[0].array[0, 0, 0] == np.nanmin(ct)
+    assert np.isfinite(images[0].array).all()
 
 
 def test_default_workers(monkeypatch):
-    monkeypatch.setattr(os, "cpu_count", lambda: 8)
-    monkeypatch.setattr(psutil, "virtual_memory", lambda: type("Memory", (), {"available": 10_000_000_000}))
+    monkeypatch.setattr("autoseg.preprocessing.cases.usable_cores", lambda: 8)
+    monkeypatch.setattr("autoseg.preprocessing.cases.available_memory", lambda: 10_000_000_000)
     assert default_workers(3) == 0, "starting processes costs more"
     assert default_workers(5) == 5
     assert default_workers(100) == 8
     assert default_workers(100, bytes_each=2_000_000_000) == 3  # 0.8 x 10 GB for 2.3 GB each
     assert default_workers(100, bytes_each=20_000_000_000) == 0
-    monkeypatch.setattr(os, "cpu_count", lambda: None)
-    assert default_workers(100) == 1
+
+
+def test_a_second_job_waits_and_then_finds_the_cases_done(tiny, monkeypatch, caplog):
+    caplog.set_level("INFO")
+    folder = prepare_all(tiny).folder
+    made = times(folder)
+    (aside := tiny.work / "aside").mkdir()
+    for path in folder.glob("case01.json"):
+        path.rename(aside / path.name)  # the first job is at this case
+    first = FoldLock(folder).acquire()
+    slept = []
+
+    def finish(seconds):
+        slept.append(seconds)
+        (aside / "case01.json").rename(folder / "case01.json")
+        first.release()
+
+    monkeypatch.setattr("autoseg.files.time.sleep", finish)
+    assert prepare_all(tiny).made == 0
+    assert len(slept) == 1
+    assert times(folder) == made
+    assert "is at work here" in caplog.text
+
+
+def test_files_that_may_not_be_read_are_named(tiny, monkeypatch):
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("autoseg.preprocessing.content.sha256_file", refuse)
+    with pytest.raises(DatasetError, match="3 of 3 cases cannot be read") as caught:
+        prepare_all(tiny)
+    assert all(f"case {name}: " in str(caught.value) for name in tiny.names)
+    assert "Permission denied" in str(caught.value)
+
+
+def test_a_2d_configuration_keeps_all_slices():
+    volume = PLAN.configurations["3d_fullres"]
+    flat = volume.model_copy(update={"dimension": 2, "median_shape": (20.0, 16.0)})
+    assert median_voxels(PLAN, "3d_fullres") == 12 * 20 * 16
+    assert median_voxels(PLAN.model_copy(update={"configurations": {"2d": flat, "3d_fullres": volume}}), "2d") == 12 * 20 * 16
+    assert median_voxels(PLAN.model_copy(update={"configurations": {"2d": flat}}), "2d") == 20 * 16
+
+
+def test_the_time_that_is_left_is_told_once(caplog):
+    caplog.set_level("INFO")
+    outcomes = [Outcome(name) for name in "abcde"]
+    assert list(timed(iter(outcomes), 5, 2, "examining")) == outcomes
+    assert [record.message for record in caplog.records] == ["examining the other 3 cases takes about 0 s"]

@@ -1,10 +1,6 @@
 """Batches as pure functions of their counters. The cases' channels are their own coordinates, so a patch tells where it was cut."""
 
-import multiprocessing
-import os
-import signal
 from collections import Counter
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -158,7 +154,7 @@ def test_a_centred_box_is_clamped_at_the_low_end_only(voxel, shape, size, corner
     assert centred_corner(voxel, shape, size) == corner
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=80)
 @given(data=st.data())
 def test_read_box_is_pad_and_crop(data):
     dimension = data.draw(st.integers(1, 3))
@@ -182,9 +178,9 @@ def test_read_box_is_pad_and_crop(data):
 
 def test_a_patch_is_cut_out_of_one_case_and_padded_with_nothing(folder):
     source = SampleSource(folder, tuple(SHAPES), configuration(), seed=3, fold="0")
-    seen = set()
-    for iteration in range(40):
-        data, labels = draw(source, "train", 0, iteration)
+    seen, cache = set(), CaseCache(folder)
+    for iteration in range(15):
+        data, labels = draw(source, "train", 0, iteration, cache=cache)
         assert (data.dtype, labels.dtype) == (torch.float32, torch.int64)
         assert data.shape == (2, 4, 8, 8, 8)
         assert labels.shape == (2, 8, 8, 8)
@@ -192,12 +188,12 @@ def test_a_patch_is_cut_out_of_one_case_and_padded_with_nothing(folder):
             number = int(patch[0].max()) - 1
             name = list(SHAPES)[number]
             seen.add(name)
-            whole, _ = CaseCache(folder).get(name).data, None
+            whole = cache.get(name).data
             corner = corner_of(patch)
             padded = np.pad(whole, [(0, 0)] + [(16, 16)] * 3)
             where = tuple(slice(c + 16, c + 24) for c in corner)
             np.testing.assert_array_equal(patch, padded[(slice(None), *where)])
-            expected = np.pad(CaseCache(folder).get(name).labels, 16)[where]
+            expected = np.pad(cache.get(name).labels, 16)[where]
             np.testing.assert_array_equal(mask, expected)
     assert seen == set(SHAPES)
 
@@ -238,7 +234,7 @@ def test_two_dimensional_patches_are_slices_of_the_first_axis(folder):
     source = SampleSource(folder, ("a",), configuration(patch=(8, 6), batch_size=6, foreground_fraction=0.5), seed=1, fold="0")
     cache = CaseCache(folder)
     random_planes = Counter()
-    for iteration in range(200):
+    for iteration in range(80):
         data, labels = draw(source, "train", 0, iteration, cache=cache)
         assert data.shape == (6, 4, 8, 6)
         assert labels.shape == (6, 8, 6)
@@ -258,23 +254,23 @@ def test_two_dimensional_patches_are_slices_of_the_first_axis(folder):
 @pytest.mark.parametrize("patch", [(8, 8, 8), (6, 10, 8), (7, 9, 5), (8, 6)])
 def test_rotating_and_scaling_keep_the_centre_of_the_patch(tmp_path, patch):
     """A linear image's mean over a box, however rotated and scaled, is its value at the box's centre."""
-    shape = (40, 40, 40)
+    shape = (28, 28, 28)
     write(tmp_path, "ramp", shape, 0, np.ones(shape, np.uint8))
-    moving = PLAIN.model_copy(
-        update={"spatial": Spatial(rotation_probability=1, scaling_probability=1, rotation_degrees=(-90.0, 90.0), scaling=(0.6, 1.5))}
-    )
+    turn = Spatial(rotation_probability=1, scaling_probability=1, rotation_degrees=(-30.0, 30.0), scaling=(0.8, 1.2))
+    moving = PLAIN.model_copy(update={"spatial": turn})
     source = SampleSource(tmp_path, ("ramp",), configuration(patch=patch, batch_size=8, foreground_fraction=0.5), seed=2, fold="0")
-    checked = 0
-    for iteration in range(6):
-        plain, moved = (draw(source, "train", 0, iteration, augmentation)[0].numpy() for augmentation in (PLAIN, moving))
-        for before, after in zip(plain, moved, strict=True):
-            corner = [int(before[4 - len(patch) + axis].min()) - 1 for axis in range(len(patch))]
-            if all(11 <= c <= 40 - 12 - p for c, p in zip(corner, patch, strict=True)):
-                centre = [c + 1 + (p - 1) / 2 for c, p in zip(corner, patch, strict=True)]
-                np.testing.assert_allclose(after[4 - len(patch) :].reshape(len(patch), -1).mean(1), centre, atol=1e-2)
+    cache, checked = CaseCache(tmp_path), 0
+    for iteration in range(4):
+        plain, _ = draw(source, "train", 0, iteration, cache=cache)
+        moved, _ = draw(source, "train", 0, iteration, moving, cache)
+        for before, after in zip(plain.numpy(), moved.numpy(), strict=True):
+            if before[0].all() and np.allclose(after[0], 1, atol=1e-6):  # both lie in the image and in what was read
+                coordinates = slice(4 - len(patch), 4)
+                centre = before[coordinates].reshape(len(patch), -1).mean(1)
+                np.testing.assert_allclose(after[coordinates].reshape(len(patch), -1).mean(1), centre, atol=1e-3)
                 assert not np.allclose(before, after)
                 checked += 1
-    assert checked > 0
+    assert checked >= 8
 
 
 # --- counters ----------------------------------------------------------------------------------------------------------------------
@@ -380,15 +376,3 @@ def test_other_errors_pass_unchanged():
         with pytest.raises(type(error)) as caught, loader_deaths(lambda: True):
             raise error
         assert caught.value is error
-
-
-@pytest.mark.slow
-def test_killing_a_loader_process_ends_the_stream_with_a_worker_error(folder):
-    before = set(multiprocessing.active_children())
-    stream = batches_of(folder, 1, epochs=1000).stream(0, 0)
-    next(stream)
-    (worker,) = set(multiprocessing.active_children()) - before
-    with pytest.raises(WorkerError, match=str(worker.pid)), loader_deaths(lambda: False):
-        os.kill(worker.pid, signal.SIGKILL)
-        for _ in islice(stream, 1000):
-            pass

@@ -1,0 +1,108 @@
+"""The model card: what a model is for, what it wants, and how well each fold did on cases that it had not seen."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from planners.plan import Plan
+
+if TYPE_CHECKING:
+    from autoseg.inference.model_folder import ModelDataset
+
+SUMMARY_NAME = "summary.json"
+
+
+@dataclass(frozen=True)
+class FoldFigures:
+    """A fold's validation, as its summary says it.
+
+    Attributes:
+        dice: mean Dice, for "mean" and each label; labels without a value are left out.
+        out_of_fold: whether the measured cases were held out of the fold's training; false for the fold that trains on all.
+    """
+
+    dice: Mapping[str, float]
+    out_of_fold: bool = True
+
+
+def read_figures(fold_folder: Path) -> FoldFigures | None:
+    """The figures in a fold's summary.json; None where it is missing or is none."""
+    try:
+        document = json.loads((fold_folder / SUMMARY_NAME).read_text(encoding="utf-8"))
+        dice = {str(name): float(value) for name, value in document["dice"].items() if isinstance(value, int | float)}
+        return FoldFigures(dice, document.get("out_of_fold", True) is not False)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def model_card(plan: Plan, dataset: ModelDataset, figures: Mapping[str, FoldFigures | None]) -> str:
+    """The model card, Markdown: what the model is for and not for, its input, its labels, each fold's validation figures.
+
+    Args:
+        figures: finished fold -> its validation, or None where no summary is there.
+    """
+    configuration = plan.configuration(dataset.configuration)
+    foreground = [name for name, value in dataset.labels.items() if value > 0]
+    lines = [
+        f"# {dataset.name}: {', '.join(foreground)}",
+        "",
+        "**Research use only. Not a medical device: not for diagnosis, treatment or any clinical decision.**",
+        "",
+        f"- Input: {len(dataset.channels)} channel(s), in this order: {', '.join(dataset.channels)}",
+        f"- Labels: {', '.join(f'{value} {name}' for name, value in sorted(dataset.labels.items(), key=lambda item: item[1]))}",
+        f"- Plan: {plan.name} (preset {plan.preset}), configuration {dataset.configuration}, orientation {plan.orientation}",
+        f"- Grid: spacing {_row(configuration.spacing)} mm, patch {_row(configuration.patch_size)} voxels (network axis order)",
+        f"- Network: {configuration.network.kind}, {len(configuration.network.features)} stages",
+        f"- Fold scheme: {dataset.scheme}; finished folds: {', '.join(figures) or 'none'}",
+        f"- Written with: {', '.join(f'{name} {version}' for name, version in _versions())}",
+        "",
+        "## Validation of each fold (Dice on the cases that the fold did not train on)",
+        "",
+        *_table(figures),
+        "",
+        "Figures hold for images like the training ones. On a scanner, protocol or hospital that is not among them, measure first.",
+        "",
+        "Use: `autoseg_predict -m THIS_FOLDER -i IMAGES -o MASKS`. Opening checks documents and weights against `manifest.json`.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _table(figures: Mapping[str, FoldFigures | None]) -> list[str]:
+    held_out = {fold: found.dice for fold, found in figures.items() if found and found.dice and found.out_of_fold}
+    seen = [fold for fold, found in figures.items() if found and not found.out_of_fold]
+    notes = []
+    if seen:
+        notes = [
+            "",
+            f"Trained on every case, so that none was held out: fold {', '.join(seen)}. Its Dice on those same cases says nothing about "
+            "new ones and is not shown.",
+        ]
+    if not held_out:
+        return ["No fold has a validation summary on held-out cases.", *notes]
+    columns = list(dict.fromkeys(name for scores in held_out.values() for name in scores))
+    rows = [f"| fold | {' | '.join(columns)} |", "| --- " * (len(columns) + 1) + "|"]
+    for fold, scores in held_out.items():
+        cells = [f"{scores[name]:.3f}" if name in scores else "n/a" for name in columns]
+        rows.append(f"| {fold} | {' | '.join(cells)} |")
+    return [*rows, *notes]
+
+
+def _versions() -> list[tuple[str, str]]:
+    found = [("Python", platform.python_version())]
+    for package in ("autoseg", "torch", "numpy", "SimpleITK"):
+        try:
+            found.append((package, importlib.metadata.version(package)))
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _row(values: Sequence[float]) -> str:
+    return " x ".join(f"{value:g}" for value in values)

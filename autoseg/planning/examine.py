@@ -1,0 +1,197 @@
+"""What is in each case of a dataset: checked and measured once, kept, and done again only for files that changed."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from math import prod
+from pathlib import Path
+from typing import Any, Literal
+
+from autoseg import files
+from autoseg.dataset.case import Case
+from autoseg.dataset.checks import CaseFacts, check_case
+from autoseg.dataset.dataset import Dataset
+from autoseg.dataset.workspace import Workspace
+from autoseg.errors import AutosegError, DatasetError, WorkerError
+from autoseg.images import read_header
+from autoseg.preprocessing.case_fingerprint import case_fingerprint
+from autoseg.preprocessing.cases import default_workers, failure_text, timed
+from autoseg.workers import Outcome, map_cases
+from planners.fingerprint import CaseFingerprint, Fingerprint, merge
+
+logger = logging.getLogger(__name__)
+
+Orientation = Literal["canonical", "as_stored"]
+
+EXAMINATION_VERSION = 2
+"""Raised when checking or fingerprinting a case changes, so that kept results are not reused."""
+
+
+@dataclass(frozen=True)
+class Examined:
+    """What looking into the cases told.
+
+    Args:
+        facts: one a case, in the dataset's order.
+        read: how many cases had to be read now.
+    """
+
+    fingerprint: Fingerprint
+    facts: list[CaseFacts]
+    read: int
+
+
+def examine(
+    dataset: Dataset,
+    workspace: Workspace,
+    *,
+    orientation: Orientation,
+    tolerance: float,
+    keys: Mapping[str, str],
+    workers: int | None,
+    left_out: Sequence[str] = (),
+) -> Examined:
+    """The fingerprint and each case's facts; results for unchanged files are kept, also those of cases that this plan leaves out.
+
+    Args:
+        tolerance: voxels that the corners of a case's images may lie apart.
+        keys: {case: hash of what its files hold}.
+        left_out: cases of the dataset folder that are not in `dataset`.
+
+    Raises:
+        DatasetError: cases are not usable; all of them are named.
+        WorkerError: cases could not be examined for a reason that does not lie in them; the others are kept.
+    """
+    path = _cache(workspace, orientation)
+    scope = {
+        "version": EXAMINATION_VERSION,
+        "orientation": orientation,
+        "tolerance": tolerance,
+        "channels": list(dataset.channels),
+        "labels": dataset.labels,
+    }
+    known = _read_cache(path, scope)
+    current: dict[str, Any] = {}
+    todo: list[Case] = []
+    for case in dataset.cases:
+        entry = known.get(case.name)
+        if entry and entry["key"] == keys[case.name] and entry["patient"] == case.patient and entry["centre"] == case.centre:
+            current[case.name] = entry
+        else:
+            todo.append(case)
+    aside = {name: known[name] for name in left_out if name in known}
+    failed: list[Outcome[_Examination]] = []
+    cases = {case.name: case for case in todo}
+    for outcome in _run(todo, dataset, orientation, tolerance, workers):
+        if outcome.value is None:
+            failed.append(outcome)
+            continue
+        case = cases[outcome.name]
+        current[case.name] = {
+            "key": keys[case.name],
+            "patient": case.patient,
+            "centre": case.centre,
+            "fingerprint": outcome.value.fingerprint.to_dict(),
+            "facts": asdict(outcome.value.facts),
+        }
+    if todo or not path.exists():
+        files.write_json(path, {**scope, "cases": dict(sorted({**aside, **current}.items()))})
+    if failed:
+        raise _refusal(dataset, failed)
+    ordered = [current[case.name] for case in dataset.cases]
+    fingerprint = merge(dataset.channels, dataset.labels, tuple(CaseFingerprint.from_dict(entry["fingerprint"]) for entry in ordered))
+    return Examined(fingerprint, [_facts_from(entry["facts"]) for entry in ordered], len(todo))
+
+
+@dataclass(frozen=True)
+class _Examination:
+    fingerprint: CaseFingerprint
+    facts: CaseFacts
+
+
+@dataclass(frozen=True)
+class _Task:
+    case: Case
+    dataset: Dataset
+    orientation: Orientation
+    tolerance: float
+
+
+def _examine_case(task: _Task) -> _Examination:
+    facts = check_case(task.case, task.dataset, tolerance=task.tolerance)
+    return _Examination(case_fingerprint(task.case, task.dataset, task.orientation), facts)
+
+
+def _run(
+    cases: Sequence[Case], dataset: Dataset, orientation: Orientation, tolerance: float, workers: int | None
+) -> Iterable[Outcome[_Examination]]:
+    if not cases:
+        return []
+    memory = _memory_each(cases)
+    workers = default_workers(len(cases), bytes_each=memory) if workers is None else workers
+    logger.info(
+        "examining %d of %d cases with %d workers: %.2f GB of files, about %.1f GB of memory a worker. The time needed is told after the "
+        "first ones",
+        len(cases),
+        len(dataset.cases),
+        workers,
+        sum(map(_size, cases)) / 1e9,
+        memory / 1e9 + 0.3,
+    )
+    description = replace(dataset, cases=())  # so that a task does not carry all cases
+    tasks = [_Task(case, description, orientation, tolerance) for case in cases]
+    outcomes = map_cases(_examine_case, tasks, workers=workers, names=[case.name for case in cases], progress="examining")
+    return timed(outcomes, len(cases), workers, "examining")
+
+
+def _size(case: Case) -> int:
+    paths = {source.path for source in case.images} | ({case.label} if case.label else set())
+    return sum(path.stat().st_size for path in paths)
+
+
+def _memory_each(cases: Sequence[Case]) -> int:
+    """Bytes that examining the case with the largest files takes: a channel as read, as float64 for sums, and masks of it."""
+    largest = max(cases, key=_size)
+    try:
+        shape = read_header(largest.images[0].path, case=largest.name).geometry.shape
+    except AutosegError:
+        return 500_000_000  # it will be refused
+    return 20 * prod(shape)
+
+
+def _refusal(dataset: Dataset, failed: Sequence[Outcome[_Examination]]) -> AutosegError:
+    """One error for all cases; of the dataset only where each failure lies in the dataset."""
+    listed = "\n".join(f"  - {text}" for text in sorted(map(failure_text, failed)))
+    count = f"{dataset.folder}: {len(failed)} of {len(dataset.cases)} cases"
+    if any(outcome.error is not None and outcome.error.exit_status != DatasetError.exit_status for outcome in failed):
+        return WorkerError(f"{count} could not be examined; no plan was written, and the other cases need not be examined again:\n{listed}")
+    return DatasetError(f"{count} are not usable; no plan was written:\n{listed}\nMend them, or leave them out with --exclude")
+
+
+def _facts_from(document: Mapping[str, Any]) -> CaseFacts:
+    """CaseFacts out of JSON, where every key is text and every tuple a list."""
+    plain = {key: tuple(value) if isinstance(value, list) else value for key, value in document.items()}
+    return CaseFacts(**plain | {"labels": {int(label): count for label, count in document["labels"].items()}})
+
+
+def _cache(workspace: Workspace, orientation: str) -> Path:
+    return workspace.root / "cases" / f"examined-{orientation}.json"
+
+
+def _read_cache(path: Path, scope: Mapping[str, Any]) -> dict[str, Any]:
+    if not path.exists():
+        return {}
+    try:
+        document = files.read_json(path)
+        if any(document.get(key) != value for key, value in scope.items()):
+            return {}
+        for entry in document["cases"].values():  # a damaged file must not get further than here
+            CaseFingerprint.from_dict(entry["fingerprint"])
+            _facts_from(entry["facts"])
+            entry["key"], entry["patient"], entry["centre"]
+        return dict(document["cases"])
+    except Exception:
+        logger.warning("%s cannot be read; every case is examined anew", path)
+        return {}

@@ -1,0 +1,80 @@
+"""A plan's folds: those that stand, joined by new cases, or made now. Each scheme keeps its own."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from autoseg import files
+from autoseg.dataset.checks import CaseFacts, presence
+from autoseg.dataset.dataset import Dataset
+from autoseg.dataset.folds import Folds, load_folds, make_folds
+from autoseg.dataset.workspace import Workspace
+from autoseg.errors import FoldError
+
+logger = logging.getLogger(__name__)
+
+FOLD_SEED = 12345
+DEFAULT_FOLDS = "cv5"
+
+
+def choose_folds(dataset: Dataset, workspace: Workspace, scheme: str | None, facts: Sequence[CaseFacts]) -> Folds:
+    """The folds to use; nothing is written.
+
+    Args:
+        scheme: a scheme, or a file of folds; None means the one in use, else cv5. A scheme that was in use before comes back as it was,
+            joined by new cases; a file only as long as its content is the same.
+
+    Raises:
+        FoldError: the scheme does not fit the dataset.
+    """
+    in_use = _read(workspace.folds)
+    if scheme is None and in_use is not None:
+        return _joined(_own(workspace, in_use.scheme) or in_use, dataset, facts)
+    scheme = scheme or DEFAULT_FOLDS
+    path = Path(scheme)
+    is_file = path.suffix == ".json" or path.is_file()
+    name = path.name.removesuffix(".json") if is_file else scheme
+    standing = _own(workspace, name) or (in_use if in_use and in_use.scheme == name else None)
+    if in_use is not None and in_use.scheme != name:
+        logger.warning("the folds in use are now %s; those of %s are kept beside them", name, in_use.scheme)
+    if standing is not None and (not is_file or standing.file_sha256 == _hash(path)):
+        return _joined(standing, dataset, facts)
+    if not is_file:
+        return make_folds(dataset.cases, scheme, seed=FOLD_SEED, presence=presence(facts))
+    made = load_folds(path, dataset.cases, presence(facts))
+    if standing is not None:
+        logger.warning("%s has changed: its folds are read anew, and folds that were trained before no longer fit", path)
+    return made
+
+
+def write_folds(workspace: Workspace, folds: Folds) -> None:
+    """Writes the folds as the ones in use, and where their scheme is kept."""
+    for path in (workspace.folds_of(folds.scheme), workspace.folds):
+        files.write_json(path, folds.to_json())
+
+
+def _own(workspace: Workspace, scheme: str) -> Folds | None:
+    path = workspace.folds_of(scheme)
+    return _read(path) if path.parent == workspace.folds.parent else None
+
+
+def _read(path: Path) -> Folds | None:
+    return Folds.from_json(files.read_json(path, error=FoldError), str(path)) if path.exists() else None
+
+
+def _hash(path: Path) -> str:
+    try:
+        return files.sha256_file(path)
+    except OSError as error:
+        raise FoldError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def _joined(standing: Folds, dataset: Dataset, facts: Sequence[CaseFacts]) -> Folds:
+    names = {case.name for case in dataset.cases}
+    gone, new = set(standing.members) - names, names - set(standing.members)
+    folds = standing.without(gone) if gone else standing
+    if gone or new:
+        logger.warning("%d new cases joined the folds that stand, %d left them; no other case moved", len(new), len(gone))
+    return folds.extend(dataset.cases, presence(facts))

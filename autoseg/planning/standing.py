@@ -1,0 +1,185 @@
+"""What a plan that stands was asked for, and whether it may stay as what is asked for now."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from autoseg import files
+from autoseg.dataset.dataset import Dataset
+from autoseg.dataset.workspace import Workspace
+from autoseg.errors import PlanError
+from planners import planner
+from planners.fingerprint import Fingerprint
+from planners.plan import Plan, override
+from planners.presets import PRESETS
+
+logger = logging.getLogger(__name__)
+
+DATASETS_OWN = ("channels", "labels", "transpose", "schema", "name", "preset", "file_ending")
+"""Fields of a plan that follow from the dataset, or that have options of their own."""
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a plan is to be: everything that a user may choose. None, where planning is asked again, means as before.
+
+    Args:
+        preset: a name in `planners.presets.PRESETS`.
+        orientation: "canonical" or "as_stored".
+        settings: dotted path -> value, put over what the preset gives.
+    """
+
+    preset: str | None = None
+    orientation: str | None = None
+    settings: Mapping[str, Any] | None = None
+
+    @staticmethod
+    def of(preset: str | None, orientation: str | None, settings: Mapping[str, Any] | None) -> Wish:
+        """The wish; `orientation` among the settings counts as the argument, since it also shapes what is measured.
+
+        Raises:
+            PlanError: a setting that is not the user's to choose, or two different orientations.
+        """
+        left = dict(settings or {})
+        for key in left:
+            if key.split(".")[0] in DATASETS_OWN:
+                raise PlanError(
+                    f"--set {key}: this follows from the dataset or from another option, and the rest of the plan with it. Change "
+                    "dataset.json, or take --name, --preset or --orientation"
+                )
+        if "orientation" in left:
+            named = left.pop("orientation")
+            if orientation not in (None, named):
+                raise PlanError(f"--set orientation={named} and --orientation {orientation} contradict each other. Leave one of them out")
+            orientation = named
+            settings = left or None
+        if orientation not in (None, "canonical", "as_stored"):
+            raise PlanError(f"orientation must be canonical or as_stored, found {orientation!r}")
+        return Wish(preset, orientation, None if settings is None else left)
+
+    def over(self, before: Wish) -> Wish:
+        """This wish, and where it leaves something open, what was wished before."""
+        return Wish(
+            before.preset if self.preset is None else self.preset,
+            before.orientation if self.orientation is None else self.orientation,
+            before.settings if self.settings is None else self.settings,
+        )
+
+    def differences(self, before: Wish) -> list[str]:
+        """What is wished for and was something else before, for a message."""
+        pairs = (("--preset", self.preset, before.preset), ("--orientation", self.orientation, before.orientation))
+        found = [f"{option} {now} (it was planned with {then})" for option, now, then in pairs if now not in (None, then)]
+        if self.settings is not None and self.settings != before.settings:
+            found.append(f"--set {_listed(self.settings)} (it was planned with {_listed(before.settings or {})})")
+        return found
+
+
+DEFAULTS = Wish("default", "canonical", {})
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What planning is to do.
+
+    Args:
+        wish: in full.
+        kept: the plan that stands and stays; None: one is to be made.
+    """
+
+    wish: Wish
+    kept: Plan | None
+
+    @property
+    def orientation(self) -> Literal["canonical", "as_stored"]:
+        """How images are read."""
+        if self.kept:
+            return self.kept.orientation
+        return "as_stored" if self.wish.orientation == "as_stored" else "canonical"
+
+    @property
+    def tolerance(self) -> float:
+        """Voxels that the corners of a case's images may lie apart.
+
+        Raises:
+            PlanError: it is set to something else than a number.
+        """
+        if self.kept:
+            return self.kept.geometry_tolerance
+        found = (self.wish.settings or {}).get("geometry_tolerance", Plan.model_fields["geometry_tolerance"].default)
+        if isinstance(found, bool) or not isinstance(found, int | float) or not found >= 0:
+            raise PlanError(f"--set geometry_tolerance: must be a number of voxels, 0 or more, found {found!r}")
+        return float(found)
+
+
+def decide(dataset: Dataset, workspace: Workspace, wish: Wish, *, replan: bool) -> Decision:
+    """Whether the plan that stands stays, found before the dataset is read.
+
+    Raises:
+        PlanError: something else is asked for than what stands and `replan` is not set; the plan was edited by hand and would be lost; the
+            dataset's channels or labels have changed; an unknown preset.
+    """
+    if wish.preset is not None and wish.preset not in PRESETS:
+        raise PlanError(f"--preset {wish.preset}: is unknown; there are: {', '.join(PRESETS)}")
+    if not workspace.plan.exists():
+        return Decision(wish.over(DEFAULTS), None)
+    standing = workspace.read_plan()
+    record = files.read_json(workspace.planned, error=PlanError) if workspace.planned.exists() else {}
+    asked = record.get("asked", {})
+    before = Wish(asked.get("preset", standing.preset), asked.get("orientation", standing.orientation), asked.get("settings", {}))
+    edited = record.get("plan") != files.sha256_file(workspace.plan)
+    different = wish.differences(before)
+    if edited and (replan or different):
+        raise PlanError(
+            f"{workspace.plan}: was edited by hand and is never overwritten. Keep it by leaving out --replan"
+            f"{''.join(f', {text}' for text in different)}; plan under another --name, or remove the file"
+        )
+    if replan:
+        return Decision(wish.over(before), None)
+    if different:
+        raise PlanError(
+            f"{workspace.plan}: a plan stands here, and something else is asked for: {'; '.join(different)}. Replace it with --replan "
+            "(folds that were trained with it no longer fit), or plan beside it under another --name"
+        )
+    if standing.channels != tuple(dataset.channels) or standing.labels != dataset.labels:
+        remedy = "Plan under another --name, or remove the file" if edited else "Replace it with --replan, or plan under another --name"
+        raise PlanError(
+            f"{workspace.plan}: is for channels {list(standing.channels)} and labels {standing.labels}, the dataset has channels "
+            f"{list(dataset.channels)} and labels {dataset.labels}. {remedy}"
+        )
+    if edited:
+        logger.warning("%s was edited by hand: it is kept as it is", workspace.plan)
+    return Decision(before, standing)
+
+
+def make_plan(dataset: Dataset, name: str, fingerprint: Fingerprint, wish: Wish) -> Plan:
+    """A new plan.
+
+    Raises:
+        PlanError: a setting that the plan does not have, a CT channel without labelled voxels.
+    """
+    try:
+        made = planner.plan(
+            fingerprint,
+            preset=str(wish.preset),
+            name=name,
+            file_ending=dataset.file_ending,
+            orientation="as_stored" if wish.orientation == "as_stored" else "canonical",
+            mirror_axes_excluded=dataset.paired_axes,
+        )
+        return override(made, dict(wish.settings)) if wish.settings else made
+    except ValueError as error:
+        raise PlanError(str(error)) from None
+
+
+def write_record(workspace: Workspace, dataset: Dataset, wish: Wish, exclude: Sequence[str], plan_sha256: str) -> None:
+    """Writes planned.json: what was asked for, which cases are left out, and the hash of the plan that planning itself wrote."""
+    asked: dict[str, Any] = {"preset": wish.preset, "orientation": wish.orientation, "settings": dict(wish.settings or {})}
+    asked |= {"channels": list(dataset.channels), "labels": dataset.labels}
+    files.write_json(workspace.planned, {"asked": asked, "exclude": sorted(exclude), "plan": plan_sha256})
+
+
+def _listed(settings: Mapping[str, Any]) -> str:
+    return " ".join(f"{key}={value}" for key, value in settings.items()) or "none"
