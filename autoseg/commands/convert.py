@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from autoseg.commands.entry import parser, run
+from autoseg.commands.entry import RESEARCH_ONLY, parser, run
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -26,6 +26,7 @@ def _add_generated(kinds: Any) -> None:
         help="write the generated two-channel dataset (demo, tests)",
         description="Write generated CT and PET phantoms with two labels from two centres.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        epilog=RESEARCH_ONLY,
     )
     generated.add_argument("output", type=Path, metavar="OUT", help="the dataset folder to write")
     generated.add_argument("--cases", type=int, default=24, metavar="N", help="training cases")

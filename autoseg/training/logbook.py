@@ -26,7 +26,7 @@ class Logbook:
                 try:
                     row = json.loads(line)
                 except ValueError:
-                    continue  # the kill came while this line was being appended
+                    continue  # not one of ours, or damaged: the epoch before it still counts
                 if isinstance(row, dict) and row.get("epoch", epochs_done) < epochs_done:
                     self.rows.append(row)
         self._write()

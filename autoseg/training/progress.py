@@ -66,7 +66,8 @@ def iteration_bar(training: Training, progress: Progress) -> Iterator[Callable[[
                 started = time.monotonic()  # the first one pays for start-up
             if count == 4:
                 each = (time.monotonic() - started) / 3
-                logger.info("about %.2f s an iteration: %s for the %d left", each, duration(each * (total - done)), total - done)
+                left = total - done - count
+                logger.info("about %.2f s an iteration: %s for the %d left", each, duration(each * left), left)
 
         yield tick
 

@@ -270,7 +270,7 @@ def test_rotating_and_scaling_keep_the_centre_of_the_patch(tmp_path, patch):
                 np.testing.assert_allclose(after[coordinates].reshape(len(patch), -1).mean(1), centre, atol=1e-3)
                 assert not np.allclose(before, after)
                 checked += 1
-    assert checked >= 8
+    assert checked >= 4
 
 
 # --- counters ----------------------------------------------------------------------------------------------------------------------
