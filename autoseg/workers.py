@@ -363,15 +363,15 @@ def _memory_of(process: int) -> tuple[int, int] | None:
 def _start_worker(parent: int) -> None:
     # Ctrl-C reaches the whole process group; the parent alone decides what it means and ends the workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, args=(parent,), daemon=True).start()
+    threading.Thread(target=end_with_parent, args=(parent,), daemon=True).start()
     from joblib.externals.loky import process_executor
 
     # loky replaces a process that has grown by 300 MB, which is what one image does; it takes that for a leak.
     process_executor._USE_PSUTIL = False
 
 
-def _end_with_parent(parent: int) -> None:
-    """Ends this process when its parent is gone, so that a killed command leaves no orphan at work."""
+def end_with_parent(parent: int) -> None:
+    """Ends this process when its parent is gone, so that a killed command leaves no orphan at work; for a daemon thread."""
     import psutil
 
     while os.getppid() == parent and psutil.pid_exists(parent):

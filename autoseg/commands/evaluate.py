@@ -24,6 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options.add_argument("reference", type=Path, metavar="REFERENCE", help="folder of reference masks")
     options.add_argument("prediction", type=Path, metavar="PREDICTION", help="folder of predicted masks, named as the reference's")
     add_shared_options(options)
+    options.set_defaults(dataset=None)  # so that an explicit -d . is told from none
     options.add_argument("--nsd-tolerance", type=float, default=2.0, metavar="MM", help="tolerance of the normalised surface Dice")
     options.add_argument(
         "--lesion-iou", type=float, default=0.1, metavar="IOU", help="what the overlap of two lesions must exceed to match"

@@ -21,16 +21,15 @@ class Names:
     folder: Path | None = None
 
 
-def names_for(reference: Path, dataset: Path = Path(".")) -> Names:
-    """Names from `dataset`, else from the folder that holds the reference folder; empty ones where neither is a dataset.
+def names_for(reference: Path, dataset: Path | None = None) -> Names:
+    """Names from `dataset`; where none is named from the current folder, else from the one that holds the references, else empty ones.
 
     Raises:
         DatasetError: a dataset was named that has no dataset.json, or dataset.json or cases.csv is not valid.
     """
-    named = dataset != Path(".")
-    folders = (dataset,) if named else (dataset, reference.absolute().parent)
+    folders = (Path("."), reference.absolute().parent) if dataset is None else (dataset,)
     for folder in folders:
-        if named or (folder / FILE_NAME).exists():
+        if dataset is not None or (folder / FILE_NAME).exists():
             labels = read_description(folder).labels
             logger.info("labels from %s", folder / FILE_NAME)
             rows = table.read_table(folder / table.FILE_NAME) if (folder / table.FILE_NAME).exists() else {}

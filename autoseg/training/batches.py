@@ -7,7 +7,9 @@ would have seen.
 from __future__ import annotations
 
 import logging
+import multiprocessing
 import signal
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -24,6 +26,7 @@ from autoseg.augmentation.pipeline import Augmenter
 from autoseg.errors import WorkerError
 from autoseg.preprocessing.store import StoredCase, open_case
 from autoseg.training.loop import Stopped
+from autoseg.workers import end_with_parent
 from planners.plan import Augmentation, Configuration
 
 logger = logging.getLogger(__name__)
@@ -225,7 +228,11 @@ def loader_deaths(stopping: Callable[[], bool]) -> Iterator[None]:
 
 
 def _start_worker(_: int) -> None:
-    """One compute thread; deaf to the signals that go to a whole process group: the parent stops its workers itself."""
+    """One compute thread; deaf to the signals that go to a whole process group: the parent stops its workers itself, and where it is
+    killed they end by themselves (torch's own watchdog waits for ever once the queue to a dead reader is full)."""
     torch.set_num_threads(1)
+    parent = multiprocessing.parent_process()
+    if parent is not None and parent.pid is not None:
+        threading.Thread(target=end_with_parent, args=(parent.pid,), daemon=True).start()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)

@@ -1,5 +1,6 @@
 """The way of a new user: plan, train, predict, evaluate, by the installed commands."""
 
+import contextlib
 import csv
 import json
 import os
@@ -9,6 +10,7 @@ import sys
 import time
 
 import numpy as np
+import psutil
 import pytest
 import SimpleITK as sitk
 from tiny import ONE_THREAD, QUICK, TinyDataset, command_line
@@ -142,6 +144,17 @@ def test_a_larger_number_of_epochs_continues_a_finished_fold(tiny, run):
     assert "--restart" in refused.stderr
 
 
+def loaders_of(dataset):
+    """Loader processes that still work for this dataset: they are spawned, so their open files tell."""
+    time.sleep(2)
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if "spawn_main" in " ".join(process.cmdline()) and any(str(dataset.folder) in file.path for file in process.memory_maps()):
+                found.append(process)
+    return found
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_killed_at_random_moments_and_resumed_gives_bit_identical_weights(tmp_path, run, number):
@@ -169,6 +182,7 @@ def test_killed_at_random_moments_and_resumed_gives_bit_identical_weights(tmp_pa
         if status == 0:
             break  # it was faster than the signal
         assert status == (-signal.SIGKILL if number == signal.SIGKILL else 130)
+        assert not loaders_of(dataset), "loader processes outlive the training that was killed"
         kills += 1
     run("train", 0, "-d", dataset.folder, *length, "--workers", 2)
     a = (fold_folder(dataset) / "model.safetensors").read_bytes()

@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import pytest
 
@@ -39,3 +40,9 @@ def test_no_dataset_is_said(tmp_path, monkeypatch, caplog):
 def test_a_named_folder_must_be_a_dataset(tmp_path):
     with pytest.raises(DatasetError, match=r"dataset\.json"):
         names_for(tmp_path / "masks", tmp_path)
+
+
+def test_the_current_folder_named_must_be_a_dataset(dataset, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DatasetError, match=r"dataset\.json"):
+        names_for(dataset / "labelsTs", Path("."))
