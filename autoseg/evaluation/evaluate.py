@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
@@ -61,6 +60,7 @@ def evaluate(
         DatasetError: a folder is missing or holds no masks, a wanted case has no reference, or there are no labels.
         ValueError: a setting is out of range.
     """
+    from autoseg.resources import usable_cores
     from autoseg.workers import map_cases
 
     settings = Settings(tolerance_mm, lesion_iou, connectivity)
@@ -76,7 +76,7 @@ def evaluate(
     task = partial(_evaluate_case, labels=foreground, ignore=ignore, settings=settings, geometry_tolerance=geometry_tolerance)
     items = [(name, references[name], predictions[name], centres.get(name, "")) for name in present]
     if workers is None:
-        workers = min(os.cpu_count() or 1, len(items)) if len(items) >= WORTH_PROCESSES else 0
+        workers = min(usable_cores(), len(items)) if len(items) >= WORTH_PROCESSES else 0
     scored: dict[str, CaseScores] = {}
     failures: dict[str, str] = {name: _missing(name, references[name], prediction) for name in wanted if name not in predictions}
     for outcome in map_cases(task, items, workers=workers, names=present, progress=progress):

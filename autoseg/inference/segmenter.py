@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import prod
 from typing import Any
 
@@ -111,10 +111,6 @@ class Segmenter:
                 target = network_view(probabilities, properties)
             restore_labels(blocks, taps, network_view(mask, properties), values=values, probabilities=target)
         return mask
-
-    def in_single_precision(self) -> Segmenter:
-        """The same in fp32."""
-        return replace(self, precision="fp32")
 
     def _slab_device(self, shape: Sequence[int]) -> torch.device:
         if self.device.type != "cuda":
