@@ -19,18 +19,16 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
-from autoseg.errors import AutosegError, LockError, ModelError, ResourceError
+from autoseg.errors import AutosegError, LockError, ResourceError
 
 logger = logging.getLogger(__name__)
 
 TEMPORARY_PREFIX = ".autoseg-tmp-"
-MANIFEST_NAME = "manifest.json"
-MANIFEST_SCHEMA = "autoseg-manifest/1"
 LOCK_NAME = ".autoseg-lock"
 LOCK_POLL_SECONDS = 0.5
 
@@ -228,69 +226,6 @@ def sha256_json(value: Any) -> str:
     """
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, default=_plain)
     return hashlib.sha256(text.encode("ascii")).hexdigest()
-
-
-# --- manifests
-
-
-def write_manifest(folder: str | Path, names: Iterable[str] | None = None) -> Path:
-    """Writes `manifest.json` (size and SHA-256 of files in a folder) and returns its path.
-
-    Args:
-        folder: the folder that the manifest describes and lies in.
-        names: paths relative to `folder`; None means every file below it but the manifest, locks and temporary files.
-    """
-    folder = Path(folder)
-    chosen = _all_files(folder) if names is None else [PurePosixPath(Path(name)).as_posix() for name in names]
-    files = {name: {"size": (folder / name).stat().st_size, "sha256": sha256_file(folder / name)} for name in sorted(set(chosen))}
-    path = folder / MANIFEST_NAME
-    write_json(path, {"schema": MANIFEST_SCHEMA, "files": files})
-    return path
-
-
-def verify_manifest(folder: str | Path, names: Iterable[str] | None = None, *, error: type[AutosegError] = ModelError) -> tuple[str, ...]:
-    """The names of the files that a folder's manifest lists, after each was found with its size and SHA-256.
-
-    Args:
-        names: only these files are read and checked; they must be listed. None means all.
-        error: the class to raise.
-
-    Raises:
-        error: the manifest is missing or malformed, or files are missing, damaged or not listed: all of them are named.
-    """
-    folder = Path(folder)
-    manifest = read_json(folder / MANIFEST_NAME, error=error)
-    if not isinstance(manifest, dict) or manifest.get("schema") != MANIFEST_SCHEMA or not isinstance(manifest.get("files"), dict):
-        raise error(f"{folder / MANIFEST_NAME}: is no manifest of schema {MANIFEST_SCHEMA}. Get the folder again from where it came.")
-    listed = manifest["files"]
-    wanted = list(listed) if names is None else [PurePosixPath(Path(name)).as_posix() for name in names]
-    damage = [problem for name in wanted if (problem := _damage(folder, name, listed.get(name)))]
-    if damage:
-        raise error(
-            f"{folder}: {len(damage)} of {len(wanted)} files are not what the manifest says: {'; '.join(damage)}. Copy the folder again."
-        )
-    return tuple(wanted)
-
-
-def _all_files(folder: Path) -> list[str]:
-    skipped = {MANIFEST_NAME, LOCK_NAME}
-    return [
-        p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file() and p.name not in skipped and not is_temporary(p.name)
-    ]
-
-
-def _damage(folder: Path, name: str, entry: Any) -> str | None:
-    if not isinstance(entry, dict):
-        return f"{name} is not listed"
-    if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts or "\\" in name or ":" in name:
-        return f"{name} points out of the folder"
-    path = folder / name
-    if not path.is_file():
-        return f"{name} is missing"
-    size = path.stat().st_size
-    if size != entry.get("size"):
-        return f"{name} has {size} bytes where {entry.get('size')} are expected"
-    return None if sha256_file(path) == entry.get("sha256") else f"{name} has another SHA-256 (its content was changed)"
 
 
 # --- locks

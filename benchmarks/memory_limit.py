@@ -60,7 +60,8 @@ def main() -> int:
 def prepare(folder: Path, arguments: argparse.Namespace) -> None:
     """A CT-like and a PET-like volume on one grid, and a model folder of the default 3d_fullres plan for 20 such cases."""
     from autoseg.images import Geometry, write_image
-    from autoseg.inference.model_folder import ModelDataset, write_model_folder
+    from autoseg.inference.model_documents import ModelDataset
+    from autoseg.inference.model_writing import write_model_folder
     from autoseg.networks import build_network
     from planners.fingerprint import CaseFingerprint, merge, sketch
     from planners.plan import override

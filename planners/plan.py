@@ -337,9 +337,9 @@ class Plan(Strict):
     reasons: dict[str, str] = {}
 
     @property
-    def foreground_labels(self) -> tuple[int, ...]:
-        """Label values above 0, ascending."""
-        return tuple(sorted(value for value in self.labels.values() if value > 0))
+    def foreground_labels(self) -> dict[str, int]:
+        """Name -> value of the labels above 0, by ascending value."""
+        return {name: value for name, value in sorted(self.labels.items(), key=lambda item: item[1]) if value > 0}
 
     def configuration(self, name: str) -> Configuration:
         """The configuration of that name.

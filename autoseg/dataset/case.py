@@ -47,6 +47,11 @@ class Case:
     def __post_init__(self) -> None:
         object.__setattr__(self, "patient", self.patient or self.name)
 
+    @property
+    def sources(self) -> list[tuple[Path, int | None]]:
+        """(file, component) of each channel, as `images.read_channels` takes them."""
+        return [(source.path, source.component) for source in self.images]
+
 
 def split_ending(name: str) -> tuple[str, str]:
     """A file name's stem and its ending among those that are read; the ending is "" for any other file."""

@@ -70,11 +70,6 @@ class Dataset:
         """Array axes (canonical orientation) along which nothing may be mirrored, since labels come in left and right pairs: (2,) or ()."""
         return sides.paired_axes(self.labels)
 
-    @property
-    def foreground_labels(self) -> tuple[int, ...]:
-        """Label values above 0, ascending."""
-        return tuple(value for value in sorted(self.labels.values()) if value > 0)
-
     def case(self, name: str) -> Case:
         """The case of that name.
 

@@ -6,6 +6,7 @@ import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from autoseg import files
 from autoseg.errors import DatasetError, PlanError, ResourceError
@@ -64,16 +65,30 @@ class Workspace:
         """A scheme's folds, which are kept when another scheme is in use."""
         return self.root / self.name / f"folds-{scheme}.json"
 
+    def record(self) -> dict[str, Any]:
+        """What planned.json says of the plan that stands; {} where it says nothing.
+
+        While a plan is replaced, the file tells of the coming one too: that counts from the moment that plan.json is the coming one.
+
+        Raises:
+            PlanError: planned.json is not valid.
+        """
+        if not self.planned.exists():
+            return {}
+        record = files.read_json(self.planned, error=PlanError)
+        if not isinstance(record, dict) or not isinstance(record.get("coming", {}), dict):
+            raise PlanError(f"{self.planned}: is not what autoseg_plan writes. Take it away; the plan then counts as edited by hand")
+        coming = record.pop("coming", {})
+        replaced = bool(coming) and self.plan.exists() and files.sha256_file(self.plan) == coming.get("plan")
+        return coming if replaced else record
+
     def excluded(self) -> tuple[str, ...]:
         """The cases that the plan leaves out; () where there is no plan.
 
         Raises:
             PlanError: planned.json is not valid.
         """
-        if not self.planned.exists():
-            return ()
-        record = files.read_json(self.planned, error=PlanError)
-        names = record.get("exclude", []) if isinstance(record, dict) else None
+        names = self.record().get("exclude", [])
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise PlanError(f"{self.planned}: the field 'exclude' must be a list of case names. Mend it, or take the file away")
         return tuple(names)

@@ -61,9 +61,9 @@ def _cases_with_images(dataset: Dataset) -> dict[str, Case]:
 def _draw(
     path: Path, case: Case, reference: Path, prediction: Path, channels: tuple[str, ...], evaluation: Evaluation, scored: CaseScores
 ) -> None:
-    from autoseg.images import read_image, read_mask, reorientation_to_canonical
+    from autoseg.images import read_channels, read_mask, reorientation_to_canonical
 
-    images = [read_image(source.path, case=case.name, component=source.component) for source in case.images]
+    images = read_channels(case.sources, case=case.name)
     masks = [read_mask(file, case=case.name) for file in (reference, prediction)]
     turn = reorientation_to_canonical(images[0].geometry)
     geometry = turn.apply_geometry(images[0].geometry)

@@ -4,7 +4,7 @@ from autoseg.images.geometry import Geometry, check_same_grid, corner_displaceme
 from autoseg.images.image import Header, Image
 from autoseg.images.itk import from_sitk, to_sitk
 from autoseg.images.orientation import Reorientation, orientation_code, reorientation_to_canonical
-from autoseg.images.read import READABLE_ENDINGS, read_header, read_image, read_mask
+from autoseg.images.read import READABLE_ENDINGS, read_channels, read_header, read_image, read_mask
 from autoseg.images.write import WRITABLE_ENDINGS, write_image, write_mask
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "corner_displacement",
     "from_sitk",
     "orientation_code",
+    "read_channels",
     "read_header",
     "read_image",
     "read_mask",

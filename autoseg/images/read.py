@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -68,13 +69,24 @@ def read_image(path: str | Path, *, case: str = "", component: int | None = None
         ImageError: the file is missing, cut short, damaged or not supported, has no usable grid, has several volumes, or is not finite.
         ResourceError: there is no memory for it.
     """
-    opened = _open(Path(path), case)
-    volume = _volume(opened, component)
-    count = opened.raw.payload.size // opened.raw.volumes
-    stored, notes = read_payload(opened.raw.payload, volume * count, count, opened.where)
-    array = _values(stored, opened)
-    finite_notes = _make_finite(array, opened.where, allow_nonfinite)
-    return Image(array, opened.geometry, Path(path), (*opened.notes, *notes, *finite_notes))
+    return _read(Path(path), case, [component], allow_nonfinite)[0]
+
+
+def read_channels(sources: Sequence[tuple[Path, int | None]], *, case: str = "", allow_nonfinite: bool = False) -> list[Image]:
+    """The images of a case's channels; a 4-D file that holds several of them is read once.
+
+    Args:
+        sources: (file, component) of each channel, as `read_image` takes them.
+
+    Raises:
+        ImageError, ResourceError: as `read_image`.
+    """
+    found: dict[tuple[Path, int | None], Image] = {}
+    for path in dict.fromkeys(path for path, _ in sources):
+        components = list(dict.fromkeys(component for other, component in sources if other == path))
+        for component, image in zip(components, _read(path, case, components, allow_nonfinite), strict=True):
+            found[path, component] = image
+    return [found[source] for source in sources]
 
 
 def read_mask(path: str | Path, *, case: str = "") -> Image:
@@ -108,6 +120,22 @@ def read_mask(path: str | Path, *, case: str = "") -> Image:
     if largest > np.iinfo(np.uint32).max:
         raise ImageError(f"{where}: the label {largest:g} is larger than any that can be handled. Check that this is a mask.")
     return replace(image, array=array.astype(np.min_scalar_type(int(largest)), copy=False), notes=notes)
+
+
+def _read(path: Path, case: str, components: Sequence[int | None], allow_nonfinite: bool) -> list[Image]:
+    """The volumes of a file, in one pass over it."""
+    opened = _open(path, case)
+    volumes = [_volume(opened, component) for component in components]
+    first, last = min(volumes), max(volumes)
+    count = opened.raw.payload.size // opened.raw.volumes
+    stored, notes = read_payload(opened.raw.payload, first * count, (last + 1 - first) * count, opened.where)
+    images = []
+    for volume in volumes:
+        start = (volume - first) * count
+        array = _values(stored[start : start + count], opened)
+        finite_notes = _make_finite(array, opened.where, allow_nonfinite)
+        images.append(Image(array, opened.geometry, path, (*opened.notes, *notes, *finite_notes)))
+    return images
 
 
 def _where(path: Path, case: str) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 
 from autoseg.dataset.case import Case
 from autoseg.errors import ImageError
-from autoseg.images import Geometry, Image, check_same_grid, from_sitk, read_image
+from autoseg.images import Geometry, Image, check_same_grid, from_sitk, read_channels, read_image
 from planners.plan import Plan
 
 if TYPE_CHECKING:
@@ -46,9 +46,7 @@ def read_case_images(case: Case, plan: Plan, *, replace_nonfinite: bool = False)
         ImageError: a file is missing, broken or not finite, or the number of channels is not the plan's.
         GeometryError: the channels do not share a grid.
     """
-    images = [
-        read_image(source.path, case=case.name, component=source.component, allow_nonfinite=replace_nonfinite) for source in case.images
-    ]
+    images = read_channels(case.sources, case=case.name, allow_nonfinite=replace_nonfinite)
     return check_channels(images, plan, case.name, replace_nonfinite=replace_nonfinite)
 
 
@@ -72,8 +70,9 @@ def take_images(
         raise ImageError(f"case {case}: spacing goes with an array; files and SimpleITK images have their own")
     several = list(images) if isinstance(images, list | tuple) else [images]
     if len(several) == 1 and isinstance(several[0], str | Path) and len(plan.channels) > 1:
-        channels = range(len(plan.channels))
-        return [read_image(several[0], case=case, component=index, allow_nonfinite=replace_nonfinite) for index in channels]
+        return read_channels(
+            [(Path(several[0]), index) for index in range(len(plan.channels))], case=case, allow_nonfinite=replace_nonfinite
+        )
     return [_as_image(one, case, replace_nonfinite) for one in several]
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from planners.plan import Plan
 
 if TYPE_CHECKING:
-    from autoseg.inference.model_folder import ModelDataset
+    from autoseg.inference.model_documents import ModelDataset
 
 SUMMARY_NAME = "summary.json"
 

@@ -17,6 +17,8 @@ from autoseg.errors import ModelError
 
 logger = logging.getLogger(__name__)
 
+NAME = "manifest.json"
+SCHEMA = "autoseg-manifest/1"
 INCOMING = "incoming"
 
 Entry = dict[str, Any]
@@ -28,18 +30,18 @@ def read_entries(folder: Path) -> dict[str, Entry]:
     Raises:
         ModelError: there is no manifest, or it is malformed.
     """
-    path = folder / files.MANIFEST_NAME
+    path = folder / NAME
     document = files.read_json(path, error=ModelError)
-    entries = document.get("files") if isinstance(document, dict) and document.get("schema") == files.MANIFEST_SCHEMA else None
+    entries = document.get("files") if isinstance(document, dict) and document.get("schema") == SCHEMA else None
     if not isinstance(entries, dict) or not all(isinstance(entry, dict) for entry in entries.values()):
-        raise ModelError(f"{path}: is no manifest of schema {files.MANIFEST_SCHEMA}. Get the folder again from where it came.")
+        raise ModelError(f"{path}: is no manifest of schema {SCHEMA}. Get the folder again from where it came.")
     return entries
 
 
 def write_entries(folder: Path, entries: Mapping[str, Entry]) -> None:
     """Replaces the manifest."""
     ordered = {name: entries[name] for name in sorted(entries)}
-    files.write_json(folder / files.MANIFEST_NAME, {"schema": files.MANIFEST_SCHEMA, "files": ordered})
+    files.write_json(folder / NAME, {"schema": SCHEMA, "files": ordered})
 
 
 def accepted(entry: Entry | None) -> list[Entry]:
@@ -81,7 +83,7 @@ def settled(folder: Path, names: Iterable[str]) -> dict[str, Entry]:
     A listed file is not measured anew: damage would become the truth. Only for the holder of the folder's lock.
     """
     try:
-        listed = read_entries(folder) if (folder / files.MANIFEST_NAME).exists() else {}
+        listed = read_entries(folder) if (folder / NAME).exists() else {}
     except ModelError as error:
         logger.warning("%s The manifest is written anew", error)
         listed = {}

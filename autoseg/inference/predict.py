@@ -13,7 +13,7 @@ from autoseg.dataset.folds import Folds
 from autoseg.dataset.prediction import find_cases
 from autoseg.dataset.workspace import Workspace
 from autoseg.errors import CasesFailed, DatasetError, ModelError
-from autoseg.inference.model_folder import finished_folds
+from autoseg.inference.model_documents import finished_folds
 from autoseg.inference.predictor import CaseResult, Predictor
 from planners.plan import default_configuration
 

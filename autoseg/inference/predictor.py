@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
@@ -15,29 +13,26 @@ from typing import Any
 import numpy as np
 
 from autoseg import files
-from autoseg.dataset.case import Case, split_ending
+from autoseg.dataset.case import Case
 from autoseg.errors import AutosegError, CasesFailed, DatasetError, ModelError, ResourceError
 from autoseg.images import Geometry, read_header, reorientation_to_canonical, write_mask
 from autoseg.inference.case_images import CaseImages, check_channels, read_case_images, take_images
+from autoseg.inference.lookahead import Lookahead
 from autoseg.inference.memory import MemoryEstimate, check_fits, memory_estimate
 from autoseg.inference.model_folder import ModelFolder
+from autoseg.inference.outputs import output_files, probabilities_path, refuse_to_overwrite, writable_folder
 from autoseg.inference.records import Record, Records, hash_inputs
 from autoseg.inference.restore import label_dtype
 from autoseg.inference.segmenter import Segmenter
+from autoseg.inference.unseen import unseen_spacing
 from autoseg.networks.precision import Precision, choose_device, choose_precision
 from autoseg.preprocessing.prepare import CaseProperties, prepare
 from autoseg.resources import available_memory
-from planners.fingerprint import Fingerprint
 
 logger = logging.getLogger(__name__)
 
-SPACING_MARGIN = 1.25
-"""A spacing further than this factor outside the range of the training images is noted."""
-
 WORTH_TELLING = 1 << 30
 """Bytes of memory from which on an estimate is logged."""
-
-PROBABILITIES_ENDING = ".probabilities.npy"
 
 
 @dataclass(frozen=True)
@@ -190,16 +185,6 @@ class Predictor:
         target = np.empty((classes, *ready.geometry.shape), np.float16) if probabilities else None
         return Prediction(self._segment(ready, case, target), ready.geometry, ready.notes, target)
 
-    def predict_case(
-        self, case: Case, path: str | Path, *, save_probabilities: bool = False, replace_nonfinite: bool = False
-    ) -> CaseResult:
-        """Predicts one case from its files and writes its mask to `path`; raises as `predict`, and as `predict_cases` about `path`."""
-        started = time.monotonic()
-        refuse_to_overwrite([case], _outputs(Path(path), save_probabilities))
-        ready = self._read(case, replace_nonfinite)
-        self._write(ready, case.name, Path(path), save_probabilities)
-        return CaseResult(case.name, Path(path), ready.notes, time.monotonic() - started)
-
     def predict_cases(
         self,
         cases: Sequence[Case],
@@ -235,8 +220,8 @@ class Predictor:
             DatasetError: a mask would replace one of the input files; nothing is written then.
         """
         folder = Path(folder)
-        refuse_to_overwrite(cases, (output for case in cases for output in _outputs(self._mask_path(folder, case), save_probabilities)))
-        folder = _writable(folder)
+        refuse_to_overwrite(cases, (output for case in cases for output in output_files(self._mask_path(folder, case), save_probabilities)))
+        folder = writable_folder(folder)
         records = Records(folder)
         key = files.sha256_json(self.settings)
         results: dict[str, CaseResult] = {}
@@ -245,7 +230,7 @@ class Predictor:
             results = self._finished(cases, records, key, save_probabilities)
             logger.info("%d of %d cases are predicted already", len(results), len(cases))
         waiting = [case for case in cases if case.name not in results]
-        with _Lookahead(lambda case: self._read(case, replace_nonfinite), self._room_for_next, enabled=prefetch) as lookahead:
+        with Lookahead(lambda case: self._read(case, replace_nonfinite), self._room_for_next, enabled=prefetch) as lookahead:
             for case, following in zip_longest(waiting, waiting[1:]):
                 started = time.monotonic()
                 path = self._mask_path(folder, case)
@@ -254,7 +239,7 @@ class Predictor:
                     if following is not None:
                         lookahead.start(following)
                     self._write(ready, case.name, path, save_probabilities)
-                    hashes = {file.name: files.sha256_file(file) for file in _outputs(path, save_probabilities)}
+                    hashes = {file.name: files.sha256_file(file) for file in output_files(path, save_probabilities)}
                     records.add(Record(case.name, key, hash_inputs(case), hashes, ready.notes))
                 except (AutosegError, OSError, MemoryError) as error:
                     logger.error("%s", error)
@@ -291,7 +276,7 @@ class Predictor:
         done = {}
         for case in cases:
             path = self._mask_path(records.folder, case)
-            record = records.complete(case, key, [file.name for file in _outputs(path, save_probabilities)])
+            record = records.complete(case, key, [file.name for file in output_files(path, save_probabilities)])
             if record is not None:
                 done[case.name] = CaseResult(case.name, path, record.notes, 0.0, skipped=True)
         return done
@@ -352,102 +337,12 @@ class Predictor:
 _LESS_MEMORY = "Close other programs, use --device cpu, fewer folds, or a machine with more memory"
 
 
-class _Lookahead:
-    """Prepares at most one case ahead, in a thread."""
-
-    def __init__(self, prepare_case: Callable[[Case], _Ready], has_room: Callable[[Case], bool], *, enabled: bool):
-        self._prepare, self._has_room, self._enabled = prepare_case, has_room, enabled
-        self._pool: ThreadPoolExecutor | None = None
-        self._waiting: tuple[Case, Future[_Ready]] | None = None
-
-    def __enter__(self) -> _Lookahead:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        if self._pool is not None:
-            self._pool.shutdown(wait=True, cancel_futures=True)
-
-    def start(self, case: Case) -> None:
-        """Begins to prepare a case, unless memory is short."""
-        if not self._enabled or not self._has_room(case):
-            return
-        self._pool = self._pool or ThreadPoolExecutor(1, thread_name_prefix="next-case")
-        self._waiting = (case, self._pool.submit(self._prepare, case))
-
-    def take(self, case: Case) -> _Ready:
-        """The prepared case, from the thread where it was begun there; raises what preparing raised."""
-        waiting, self._waiting = self._waiting, None
-        if waiting is not None and waiting[0] is case:
-            return waiting[1].result()
-        return self._prepare(case)
-
-
 def unpermuted(values: Sequence[float], transpose: Sequence[int]) -> tuple[float, ...]:
     """Values of network axes in array order."""
     result = [0.0] * len(values)
     for value, axis in zip(values, transpose, strict=True):
         result[axis] = value
     return tuple(result)
-
-
-def unseen_spacing(spacing: Sequence[float], fingerprint: Fingerprint | None) -> list[str]:
-    """A note where the image's spacing lies well outside that of all training images; else nothing.
-
-    Args:
-        spacing: mm, (z, y, x) after reorientation.
-        fingerprint: of the training images, None where unknown.
-    """
-    if fingerprint is None or not fingerprint.spacings:
-        return []
-    notes = []
-    for axis, name in enumerate("zyx"):
-        seen = [case[axis] for case in fingerprint.spacings]
-        if not min(seen) / SPACING_MARGIN <= spacing[axis] <= max(seen) * SPACING_MARGIN:
-            notes.append(f"spacing {spacing[axis]:.3g} mm along {name}: the training images have {min(seen):.3g} to {max(seen):.3g}")
-    return notes
-
-
-def probabilities_path(mask: Path) -> Path:
-    """Where the probabilities that go with a mask file are written: CASE.probabilities.npy beside it."""
-    return mask.with_name(split_ending(mask.name)[0] + PROBABILITIES_ENDING)
-
-
-def refuse_to_overwrite(cases: Iterable[Case], outputs: Iterable[Path]) -> None:
-    """Makes sure that no output would replace an image or a reference mask of the cases.
-
-    Raises:
-        DatasetError: one would, under whatever name (a link, other capitals on a disk that ignores them); names it.
-    """
-    inputs = [source.path for case in cases for source in case.images]
-    inputs += [case.label for case in cases if case.label is not None]
-    known = {identity: path for path in inputs for identity in _identities(path)}
-    for output in outputs:
-        hit = next((known[identity] for identity in _identities(output) if identity in known), None)
-        if hit is not None:
-            raise DatasetError(f"{output}: this mask would replace the input {hit}. Choose another output folder; nothing was written")
-
-
-def _identities(path: Path) -> list[Any]:
-    """What tells that two paths lead to one file: the resolved path, and for an existing file its place on the disk."""
-    try:
-        state = path.stat()
-    except OSError:
-        return [path.resolve()]
-    return [path.resolve(), *([(state.st_dev, state.st_ino)] if state.st_ino else [])]
-
-
-def _outputs(mask: Path, save_probabilities: bool) -> list[Path]:
-    return [mask, probabilities_path(mask)] if save_probabilities else [mask]
-
-
-def _writable(folder: Path) -> Path:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise AutosegError(f"{folder}: cannot be made: {error.strerror}. Choose another output folder") from None
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise AutosegError(f"{folder}: cannot be written to. Choose another output folder")
-    return folder
 
 
 def _first_line(error: BaseException) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +17,14 @@ from autoseg.dataset.workspace import Workspace
 from autoseg.errors import PlanError
 from autoseg.planning.examine import examine
 from autoseg.planning.folds import choose_folds, write_folds
-from autoseg.planning.standing import Decision, Wish, decide, make_plan, write_record
+from autoseg.planning.standing import Decision, Wish, decide, make_plan, write_plan
 from autoseg.preprocessing.cases import case_keys, prepare_cases
 from planners.fingerprint import Fingerprint
 from planners.plan import Plan, PlanInvalid, default_configuration
 
 logger = logging.getLogger(__name__)
+
+LOCK_NAME = ".planning-lock"
 
 
 @dataclass(frozen=True)
@@ -104,31 +105,33 @@ def plan(
     left_out = workspace.excluded() if exclude is None else tuple(dict.fromkeys(exclude))
     opened = Dataset.open(dataset, exclude=left_out)
     workspace.make()
-    decision = decide(opened, workspace, Wish.of(preset, orientation, settings), replan=replan)
-    keys = case_keys(opened.cases, workspace)
-    looked = examine(
-        opened,
-        workspace,
-        orientation=decision.orientation,
-        tolerance=decision.tolerance,
-        keys=keys,
-        workers=workers,
-        left_out=left_out,
-    )
-    notes = list(opened.notes)
-    if left_out and exclude is None:
-        notes.append(f"left out, as asked for before: {list_names(left_out)} (--exclude without names takes them in again)")
-    notes += [note for fact in looked.facts for note in fact.notes]
-    check_labels(looked.facts, opened.labels)  # raises where there is nothing to learn, before a plan is tried
-    planned = decision.kept or make_plan(opened, name, looked.fingerprint, decision.wish)
-    wanted = _wanted(planned, configurations)
-    chosen = choose_folds(opened, workspace, folds, looked.facts)
-    notes += [*chosen.notes, *check_labels(looked.facts, opened.labels, chosen)]
-    for note in notes:
-        logger.warning("%s", note)
-    _write(workspace, opened, planned, decision, looked.fingerprint, chosen, left_out)
-    made = sum(prepare_cases(opened, planned, configuration, workspace, workers=workers, keys=keys).made for configuration in wanted)
-    return PlanResult(workspace, planned, chosen, looked.read, made, decision.kept is not None, tuple(notes))
+    workspace.plan.parent.mkdir(exist_ok=True)
+    with files.FoldLock(workspace.plan.parent / LOCK_NAME, wait=None):
+        decision = decide(opened, workspace, Wish.of(preset, orientation, settings), replan=replan)
+        keys = case_keys(opened.cases, workspace)
+        looked = examine(
+            opened,
+            workspace,
+            orientation=decision.orientation,
+            tolerance=decision.tolerance,
+            keys=keys,
+            workers=workers,
+            left_out=left_out,
+        )
+        notes = list(opened.notes)
+        if left_out and exclude is None:
+            notes.append(f"left out, as asked for before: {list_names(left_out)} (--exclude without names takes them in again)")
+        notes += [note for fact in looked.facts for note in fact.notes]
+        check_labels(looked.facts, opened.labels)  # raises where there is nothing to learn, before a plan is tried
+        planned = decision.kept or make_plan(opened, name, looked.fingerprint, decision.wish)
+        wanted = _wanted(planned, configurations)
+        chosen = choose_folds(opened, workspace, folds, looked.facts)
+        notes += [*chosen.notes, *check_labels(looked.facts, opened.labels, chosen)]
+        for note in notes:
+            logger.warning("%s", note)
+        _write(workspace, opened, planned, decision, looked.fingerprint, chosen, left_out)
+        made = sum(prepare_cases(opened, planned, configuration, workspace, workers=workers, keys=keys).made for configuration in wanted)
+        return PlanResult(workspace, planned, chosen, looked.read, made, decision.kept is not None, tuple(notes))
 
 
 def _wanted(plan: Plan, configurations: Sequence[str] | None) -> Sequence[str]:
@@ -155,10 +158,6 @@ def _write(
         files.write_text(path, fingerprint.to_json())
     write_folds(workspace, folds)
     if decision.kept is None:
-        text = plan.to_json()
-        # The record comes first: a plan without its record would look as if it had been edited by hand.
-        write_record(workspace, dataset, decision.wish, left_out, sha256(text.encode()).hexdigest())
-        files.write_text(workspace.plan, text)
+        write_plan(workspace, dataset, plan, decision.wish, left_out)
     elif tuple(sorted(left_out)) != workspace.excluded():
-        record = files.read_json(workspace.planned) if workspace.planned.exists() else {}
-        files.write_json(workspace.planned, {**record, "exclude": sorted(left_out)})
+        files.write_json(workspace.planned, {**workspace.record(), "exclude": sorted(left_out)})

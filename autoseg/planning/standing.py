@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any, Literal
 
 from autoseg import files
@@ -126,10 +127,11 @@ def decide(dataset: Dataset, workspace: Workspace, wish: Wish, *, replan: bool) 
     if not workspace.plan.exists():
         return Decision(wish.over(DEFAULTS), None)
     standing = workspace.read_plan()
-    record = files.read_json(workspace.planned, error=PlanError) if workspace.planned.exists() else {}
+    found = files.sha256_file(workspace.plan)
+    record = workspace.record()
     asked = record.get("asked", {})
     before = Wish(asked.get("preset", standing.preset), asked.get("orientation", standing.orientation), asked.get("settings", {}))
-    edited = record.get("plan") != files.sha256_file(workspace.plan)
+    edited = record.get("plan") != found
     different = wish.differences(before)
     if edited and (replan or different):
         raise PlanError(
@@ -174,11 +176,19 @@ def make_plan(dataset: Dataset, name: str, fingerprint: Fingerprint, wish: Wish)
         raise PlanError(str(error)) from None
 
 
-def write_record(workspace: Workspace, dataset: Dataset, wish: Wish, exclude: Sequence[str], plan_sha256: str) -> None:
-    """Writes planned.json: what was asked for, which cases are left out, and the hash of the plan that planning itself wrote."""
+def write_plan(workspace: Workspace, dataset: Dataset, plan: Plan, wish: Wish, exclude: Sequence[str]) -> None:
+    """Writes plan.json, and planned.json: what was asked for, which cases are left out, and the hash of the plan.
+
+    A plan without its record would look as if it had been edited by hand, and an old plan with the new record as if it were the new one. So
+    the record first tells of both, then the plan is replaced, then the record tells of the new one only.
+    """
+    text = plan.to_json()
     asked: dict[str, Any] = {"preset": wish.preset, "orientation": wish.orientation, "settings": dict(wish.settings or {})}
     asked |= {"channels": list(dataset.channels), "labels": dataset.labels}
-    files.write_json(workspace.planned, {"asked": asked, "exclude": sorted(exclude), "plan": plan_sha256})
+    record = {"asked": asked, "exclude": sorted(exclude), "plan": sha256(text.encode()).hexdigest()}
+    files.write_json(workspace.planned, {**workspace.record(), "coming": record})
+    files.write_text(workspace.plan, text)
+    files.write_json(workspace.planned, record)
 
 
 def _listed(settings: Mapping[str, Any]) -> str:

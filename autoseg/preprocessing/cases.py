@@ -16,10 +16,10 @@ from autoseg.dataset.case import Case
 from autoseg.dataset.dataset import Dataset
 from autoseg.dataset.workspace import Workspace, require_disk
 from autoseg.errors import CasesFailed, DatasetError
-from autoseg.images import Image, read_image, read_mask
+from autoseg.images import Image, read_channels, read_mask
 from autoseg.preprocessing.content import ContentHashes, case_key
 from autoseg.preprocessing.prepare import prepare
-from autoseg.preprocessing.store import cases_key, is_complete, write_case
+from autoseg.preprocessing.store import case_damage, cases_key, discard_case, is_complete, write_case
 from autoseg.resources import available_memory, usable_cores
 from autoseg.workers import Outcome, map_cases
 from planners.plan import Plan
@@ -56,12 +56,14 @@ def prepare_cases(
     names: Sequence[str] | None = None,
     workers: int | None = None,
     keys: Mapping[str, str] | None = None,
+    verify: bool = False,
 ) -> PreparedCases:
     """Makes sure that the cases stand prepared; what is there and was made from the same files is kept.
 
     Args:
         names: which cases; default all.
         keys: content hashes, where they are known already.
+        verify: read what is there in full and compare it with its checksums; what was damaged on the disk is made anew, and said.
 
     Raises:
         CasesFailed: some could not be prepared; the others are done.
@@ -72,12 +74,15 @@ def prepare_cases(
     chosen = [case for case in dataset.cases if wanted is None or case.name in wanted]
     keys = {case.name: keys[case.name] for case in chosen} if keys else case_keys(chosen, workspace)
     folder = workspace.cases(cases_key(plan, configuration))
-    if not _missing(chosen, folder, keys):
+    damaged = _damaged(chosen, folder, keys) if verify else []
+    if not damaged and not _missing(chosen, folder, keys):
         return PreparedCases(folder, keys, 0)
     folder.mkdir(parents=True, exist_ok=True)
     # Several folds start at once and want the same cases: one prepares them, the others wait and then find them done.
     with files.FoldLock(folder, wait=None):
         files.remove_leftovers(folder)
+        for case in _damaged(damaged, folder, keys):  # asked again: another job may have mended it meanwhile
+            discard_case(folder, case.name)
         missing = _missing(chosen, folder, keys)
         if missing:
             _prepare_all(missing, plan, configuration, folder, keys, workers)
@@ -86,6 +91,24 @@ def prepare_cases(
 
 def _missing(cases: Sequence[Case], folder: Path, keys: Mapping[str, str]) -> list[Case]:
     return [case for case in cases if not is_complete(folder, case.name, keys[case.name])]
+
+
+def _damaged(cases: Sequence[Case], folder: Path, keys: Mapping[str, str]) -> list[Case]:
+    """Those of the prepared cases whose files are not what was written."""
+    from tqdm import tqdm
+
+    standing = [case for case in cases if is_complete(folder, case.name, keys[case.name])]
+    damaged = []
+    with (
+        ThreadPoolExecutor(min(8, usable_cores())) as pool,
+        tqdm(total=len(standing), desc="checking", unit="case", disable=None, delay=2) as bar,
+    ):
+        for case, problem in zip(standing, pool.map(lambda case: case_damage(folder, case.name), standing), strict=True):
+            bar.update()
+            if problem:
+                logger.warning("%s. It is prepared anew", problem)
+                damaged.append(case)
+    return damaged
 
 
 def _prepare_all(cases: Sequence[Case], plan: Plan, configuration: str, folder: Path, keys: Mapping[str, str], workers: int | None) -> None:
@@ -200,9 +223,7 @@ def read_case(case: Case, *, allow_nonfinite: bool = False) -> tuple[list[Image]
     Raises:
         ImageError: a file is broken.
     """
-    images = [
-        read_image(source.path, case=case.name, component=source.component, allow_nonfinite=allow_nonfinite) for source in case.images
-    ]
+    images = read_channels(case.sources, case=case.name, allow_nonfinite=allow_nonfinite)
     return images, None if case.label is None else read_mask(case.label, case=case.name)
 
 

@@ -54,6 +54,7 @@ class StoredCase:
 
     Attributes:
         name: the case.
+        key: hash of the files that it was made from.
         data: float32 (c, z, y, x), a read-only memory map.
         labels: int8 or int16 (z, y, x), a read-only memory map; None for a case without a mask.
         properties: how it came about.
@@ -61,6 +62,7 @@ class StoredCase:
     """
 
     name: str
+    key: str
     data: np.ndarray
     labels: np.ndarray | None
     properties: CaseProperties
@@ -162,23 +164,26 @@ def open_case(folder: str | Path, name: str) -> StoredCase:
             locations = _from_table(np.load(_array(folder, name, "locations"), allow_pickle=False))
     except (ValueError, OSError) as error:
         raise _damaged(folder, name, [str(error)]) from error
-    return StoredCase(name, data, labels, description.properties, locations)
+    return StoredCase(name, description.key, data, labels, description.properties, locations)
 
 
-def verify_case(folder: str | Path, name: str) -> None:
-    """Reads all of a prepared case and compares it with its checksums.
-
-    Raises:
-        DatasetError: the case is missing, or a file is not what was written; all of them are named.
-    """
+def case_damage(folder: str | Path, name: str) -> str | None:
+    """What is wrong with a prepared case, after all of it was read and compared with its checksums; None for a sound one."""
     folder = Path(folder)
-    description = _read(folder, name)
+    try:
+        description = _read(folder, name)
+    except DatasetError as error:
+        return str(error)
     problems = _missing(folder, description)
     if not problems:
         paths = {_array(folder, name, part): file for part, file in description.files.items()}
         problems = [f"{path.name} has another SHA-256 than was written" for path, file in paths.items() if sha256_file(path) != file.sha256]
-    if problems:
-        raise _damaged(folder, name, problems)
+    return _message(folder, name, problems) if problems else None
+
+
+def discard_case(folder: str | Path, name: str) -> None:
+    """Takes the mark of completeness off a prepared case, so that it is prepared anew."""
+    _description(Path(folder), name).unlink(missing_ok=True)
 
 
 def _description(folder: Path, name: str) -> Path:
@@ -243,6 +248,8 @@ def _missing(folder: Path, description: Description) -> list[str]:
 
 
 def _damaged(folder: Path, name: str, problems: list[str]) -> DatasetError:
-    return DatasetError(
-        f"case {name}: the prepared case in {folder} is damaged: {'; '.join(problems)}. Run autoseg_plan again: it prepares this case anew"
-    )
+    return DatasetError(f"{_message(folder, name, problems)}. Run autoseg_train again: it prepares this case anew")
+
+
+def _message(folder: Path, name: str, problems: list[str]) -> str:
+    return f"case {name}: the prepared case in {folder} is damaged: {'; '.join(problems)}"

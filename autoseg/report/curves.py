@@ -70,9 +70,9 @@ def _losses(rows: Sequence[Mapping[str, Any]]) -> Panel:
 def _dice(rows: Sequence[Mapping[str, Any]]) -> Panel:
     """Dice by label, and its mean over labels where there are several."""
     labels = list(dict.fromkeys(label for row in rows for label in row.get("dice") or {}))
-    series = {f"label {label}": [_number((row.get("dice") or {}).get(label)) for row in rows] for label in labels}
+    series = {label: [_number((row.get("dice") or {}).get(label)) for row in rows] for label in labels}
     if len(labels) > 1:
-        series["mean"] = [_mean(values) for values in zip(*series.values(), strict=True)]
+        series["mean of labels"] = [_mean(values) for values in zip(*series.values(), strict=True)]
     return "Dice of patches", {label: values for label, values in series.items() if any(map(math.isfinite, values))}
 
 

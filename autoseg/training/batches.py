@@ -11,9 +11,9 @@ import multiprocessing
 import signal
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from autoseg.augmentation.counters import generator
 from autoseg.augmentation.pipeline import Augmenter
-from autoseg.errors import WorkerError
+from autoseg.errors import DatasetError, WorkerError
 from autoseg.preprocessing.store import StoredCase, open_case
 from autoseg.training.loop import Stopped
 from autoseg.workers import end_with_parent
@@ -49,13 +49,13 @@ def random_corner(rng: np.random.Generator, shape: Sequence[int], size: Sequence
     corner = []
     for extent, wanted in zip(shape, size, strict=True):
         need = max(0, wanted - extent)
-        corner.append(int(rng.integers(-(need // 2), extent + need // 2 + need % 2 - wanted + 1)))
+        corner.append(int(rng.integers(-need // 2, extent + (need + 1) // 2 - wanted + 1)))
     return tuple(corner)
 
 
 def centred_corner(voxel: Sequence[int], shape: Sequence[int], size: Sequence[int]) -> tuple[int, ...]:
     """Lower corner of the box with this voxel at its centre, clamped at the low end only, as nnU-Net does it."""
-    lowest = [-(max(0, wanted - extent) // 2) for extent, wanted in zip(shape, size, strict=True)]
+    lowest = [-max(0, wanted - extent) // 2 for extent, wanted in zip(shape, size, strict=True)]
     return tuple(max(low, int(v) - wanted // 2) for low, v, wanted in zip(lowest, voxel, size, strict=True))
 
 
@@ -81,6 +81,7 @@ class SampleSource:
         cases: their names; drawn with replacement, evenly.
         configuration: patch size, batch size, augmentation.
         seed, fold: the first parts of every sample's key.
+        keys: case -> hash of the files that it must have been prepared from; a case that is not in it may be from any.
     """
 
     folder: Path
@@ -88,6 +89,7 @@ class SampleSource:
     configuration: Configuration
     seed: int
     fold: str
+    keys: Mapping[str, str] = field(default_factory=dict)
 
     def batch(self, purpose: str, epoch: int, iteration: int, augmenter: Augmenter, opened: CaseCache) -> tuple[Tensor, Tensor]:
         """(data (n, c, *patch) float32, labels (n, *patch) int64)."""
@@ -125,18 +127,28 @@ class SampleSource:
 
 
 class CaseCache:
-    """Stored cases kept open, the least recently used closed first."""
+    """A source's stored cases kept open, the least recently used closed first."""
 
-    def __init__(self, folder: Path, limit: int = OPEN_CASES):
-        self.folder, self.limit = folder, limit
+    def __init__(self, source: SampleSource, limit: int = OPEN_CASES):
+        self.source, self.limit = source, limit
         self._open: OrderedDict[str, StoredCase] = OrderedDict()
 
     def get(self, name: str) -> StoredCase:
-        """The case, opened if it is not."""
+        """The case, opened if it is not.
+
+        Raises:
+            DatasetError: it was prepared anew from other files meanwhile: the fold began with the old ones.
+        """
         if name not in self._open:
             if len(self._open) >= self.limit:
                 self._open.popitem(last=False)
-            self._open[name] = open_case(self.folder, name)
+            case = open_case(self.source.folder, name)
+            if self.source.keys.get(name, case.key) != case.key:
+                raise DatasetError(
+                    f"case {name}: its image or mask was changed and prepared anew while this fold was being trained on it. Bring the old "
+                    "files back and run autoseg_train again, or train the fold anew with --restart"
+                )
+            self._open[name] = case
         self._open.move_to_end(name)
         return self._open[name]
 
@@ -155,7 +167,7 @@ class _Counted(Dataset):
     def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
         if self.opened is None or self.augmenter is None:
             configuration = self.source.configuration
-            self.opened = CaseCache(self.source.folder)
+            self.opened = CaseCache(self.source)
             self.augmenter = Augmenter(configuration.augmentation, configuration.patch_size)
         epoch, iteration = divmod(number, self.iterations)
         return self.source.batch("train", epoch, iteration, self.augmenter, self.opened)
@@ -174,9 +186,9 @@ class SegmentationBatches:
         self.source = source
         self.workers = workers
         self.iterations = source.configuration.training.iterations
-        self._validation = SampleSource(source.folder, validation, source.configuration, source.seed, source.fold)
+        self._validation = replace(source, cases=validation)
         self._plain = Augmenter(PLAIN, source.configuration.patch_size)
-        self._opened = CaseCache(source.folder)
+        self._opened = CaseCache(self._validation)
 
     def stream(self, epoch: int, iteration: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Batches from that point to the end of training, in order."""

@@ -17,7 +17,7 @@ from autoseg.dataset.dataset import Dataset
 from autoseg.dataset.folds import Fold, Folds
 from autoseg.dataset.workspace import Workspace, require_disk
 from autoseg.errors import FoldError, PlanError, TrainingError
-from autoseg.inference.model_folder import remove_fold, update_model_folder
+from autoseg.inference.model_writing import remove_fold, update_model_folder
 from autoseg.networks.build import build_network
 from autoseg.networks.norm import channels_last
 from autoseg.networks.precision import choose_device, choose_precision
@@ -114,7 +114,7 @@ def train(
         _refuse_cascade(spec, configuration)
         workers = _default_workers() if workers is None else workers
         names = sorted({*chosen.training, *chosen.validation})
-        prepared = prepare_cases(opened, plan, configuration, workspace, names=names, workers=workers)
+        prepared = prepare_cases(opened, plan, configuration, workspace, names=names, workers=workers, verify=True)
         keys = {case: prepared.keys[case] for case in chosen.training}
         what = identity(spec, plan.labels, keys, cases_key(plan, configuration))
         require_same_siblings(folder, what)
@@ -213,7 +213,8 @@ class _Run:
         logbook = Logbook(self.folder / "logbook.jsonl", state.progress.epoch)
         picture = self.folder / "progress.png"
         self._announce(state.model)
-        source = SampleSource(self.prepared.folder, tuple(self.chosen.training), self.spec, training.seed, self.fold)
+        keys = self.prepared.keys
+        source = SampleSource(self.prepared.folder, tuple(self.chosen.training), self.spec, training.seed, self.fold, keys)
         levels = len(self.spec.network.features) - 1 if self.spec.network.deep_supervision else 1
         labels = self.plan.foreground_labels
         with StopRequest() as stop, loader_deaths(stop), iteration_bar(training, state.progress) as tick:

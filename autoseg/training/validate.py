@@ -14,7 +14,8 @@ from autoseg.dataset.dataset import Dataset
 from autoseg.dataset.workspace import Workspace
 from autoseg.errors import CasesFailed
 from autoseg.evaluation.evaluate import evaluate
-from autoseg.inference.model_folder import ModelDataset, write_model_folder
+from autoseg.inference.model_documents import ModelDataset
+from autoseg.inference.model_writing import write_model_folder
 from autoseg.inference.predictor import Predictor
 from planners.fingerprint import Fingerprint
 from planners.plan import Plan

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from autoseg import files
-from autoseg.errors import AutosegError, LockError, ModelError, PlanError, ResourceError
+from autoseg.errors import AutosegError, LockError, PlanError, ResourceError
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -199,53 +199,6 @@ def test_hashes(tmp_path):
     assert files.sha256_file(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     assert files.sha256_json({"b": 1, "a": [1.5, "ü"]}) == hashlib.sha256(b'{"a":[1.5,"\\u00fc"],"b":1}').hexdigest()
     assert files.sha256_json({"b": 1, "a": 2}) == files.sha256_json({"a": 2, "b": 1}) != files.sha256_json({"a": 2, "b": 2})
-
-
-@pytest.fixture
-def model_folder(tmp_path):
-    for name in ("plan.json", "fold_0/model.safetensors", "fold_1/model.safetensors"):
-        files.write_text(tmp_path / name, name)
-    files.write_manifest(tmp_path)
-    return tmp_path
-
-
-def test_manifest_of_a_sound_folder(model_folder):
-    assert files.verify_manifest(model_folder) == ("fold_0/model.safetensors", "fold_1/model.safetensors", "plan.json")
-    files.write_text(model_folder / "later.txt", "not listed, not checked")
-    assert files.verify_manifest(model_folder, ["plan.json"]) == ("plan.json",)
-
-
-def test_manifest_names_every_damage(model_folder):
-    (model_folder / "plan.json").write_text("plan.jsoN")
-    (model_folder / "fold_0/model.safetensors").write_text("longer than it was before")
-    (model_folder / "fold_1/model.safetensors").unlink()
-    with pytest.raises(ModelError) as caught:
-        files.verify_manifest(model_folder)
-    for part in (
-        "3 of 3",
-        "plan.json has another SHA-256",
-        "fold_0/model.safetensors has 25 bytes where 24",
-        "fold_1/model.safetensors is missing",
-    ):
-        assert part in str(caught.value)
-    with pytest.raises(ModelError, match=r"weights\.bin is not listed"):
-        files.verify_manifest(model_folder, ["weights.bin"])
-
-
-@pytest.mark.parametrize("name", ["../outside", "/etc/hostname", "a/../../outside", "C:\\x", "..\\outside"])
-def test_manifest_cannot_point_out_of_the_folder(tmp_path, name):
-    files.write_json(tmp_path / "manifest.json", {"schema": files.MANIFEST_SCHEMA, "files": {name: {"size": 1, "sha256": ""}}})
-    with pytest.raises(ModelError, match="points out of the folder"):
-        files.verify_manifest(tmp_path)
-
-
-@pytest.mark.parametrize(
-    "content", ["[]", "{}", '{"schema": "autoseg-manifest/9", "files": {}}', '{"schema": "autoseg-manifest/1", "files": 3}']
-)
-def test_manifest_of_another_kind_is_refused(tmp_path, content):
-    (tmp_path / "manifest.json").write_text(content)
-    with pytest.raises(ModelError, match="no manifest"):
-        files.verify_manifest(tmp_path)
 
 
 def test_second_holder_is_refused_with_host_process_and_remedy(tmp_path):

@@ -84,7 +84,8 @@ def test_configuration_by_name(planned):
 
 
 def test_foreground_labels_ascend(planned):
-    assert planned.foreground_labels == (1, 2)
+    assert list(planned.foreground_labels.values()) == [1, 2]
+    assert 0 not in planned.foreground_labels.values()
 
 
 def test_override_one_configuration_or_all(planned):

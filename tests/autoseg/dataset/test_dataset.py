@@ -32,7 +32,6 @@ def test_nnunet_layout(make):
     assert dataset.cases[1].label == make.folder / "labelsTr/b.nii.gz"
     assert (dataset.cases[1].patient, dataset.cases[1].centre) == ("b", "")
     assert (dataset.name, dataset.channels, dataset.file_ending) == ("Dataset001_Test", ("CT", "PET"), ".nii.gz")
-    assert dataset.foreground_labels == (1,)
     assert dataset.notes == ()
     assert dataset.folder.is_absolute()
     assert dataset.case("b") is dataset.cases[1]

@@ -12,7 +12,8 @@ import SimpleITK
 from scipy.spatial.transform import Rotation
 
 from autoseg.errors import ImageError
-from autoseg.images import from_sitk, read_header, read_image, read_mask, to_sitk
+from autoseg.images import from_sitk, read_channels, read_header, read_image, read_mask, to_sitk
+from autoseg.images.payload import read_payload
 
 REAL_FILES = (
     "msd_hippocampus/imagesTr/hippocampus_00*.nii.gz",
@@ -155,6 +156,20 @@ def test_four_axes_with_a_single_volume_and_volumes_of_a_4d_file(write_nifti, ra
             read_image(several, component=component)
     with pytest.raises(ImageError, match="the file holds 1"):
         read_image(write_nifti(ramp), component=1)
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 0), (1,), (2, 2)])
+def test_channels_of_a_4d_file_come_in_one_pass(write_nifti, ramp, order, monkeypatch):
+    several, plain = write_nifti(np.stack([ramp, -ramp, ramp + 7]), "several.nii.gz"), write_nifti(ramp * 3, "plain.nii.gz")
+    passes = []
+    monkeypatch.setattr("autoseg.images.read.read_payload", lambda *given: passes.append(given[0].path) or read_payload(*given))
+    images = read_channels([*((several, component) for component in order), (plain, None)])
+    expected = [read_image(several, component=component) for component in order] + [read_image(plain)]
+    assert passes[:2] == [several, plain]
+    assert len(passes) == 2 + len(order) + 1
+    for image, single in zip(images, expected, strict=True):
+        np.testing.assert_array_equal(image.array, single.array)
+        assert (image.geometry, image.path, image.notes) == (single.geometry, single.path, single.notes)
 
 
 def test_large_payloads_are_put_together_from_their_pieces(write_nifti):

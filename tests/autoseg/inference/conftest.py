@@ -6,7 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from autoseg.inference.model_folder import ModelDataset, write_model_folder
+from autoseg.inference.model_documents import ModelDataset
+from autoseg.inference.model_writing import write_model_folder
 from autoseg.networks import build_network
 from planners.fingerprint import CaseFingerprint, merge, sketch
 from planners.plan import Configuration, CTNormalisation, Inference, NoNormalisation, Plan, UNetSpec, ZScoreNormalisation

@@ -9,19 +9,25 @@ import zipfile
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
-from autoseg import files
 from autoseg.errors import ModelError
-from autoseg.inference.model_folder import (
-    ModelDataset,
-    ModelFolder,
-    finished_folds,
-    remove_fold,
-    update_model_folder,
-    write_model_folder,
-    write_weights,
-)
+from autoseg.inference.model_documents import ModelDataset, finished_folds
+from autoseg.inference.model_folder import ModelFolder
+from autoseg.inference.model_writing import remove_fold, update_model_folder, write_model_folder
 from planners.plan import override
+
+
+def put_weights(fold_folder, tensors):
+    """Weights that no writer of models put there."""
+    fold_folder.mkdir(exist_ok=True)
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, fold_folder / "model.safetensors")
+
+
+def measure_anew(model):
+    """Makes what lies there the truth, as someone who forges a model would."""
+    (model / "manifest.json").unlink()
+    update_model_folder(model)
 
 
 @pytest.fixture
@@ -79,7 +85,7 @@ def test_damage_is_found_and_the_file_named(model, name, damage):
 
 
 def test_a_fold_that_the_manifest_does_not_list_is_refused(model, tiny, plan):
-    write_weights(model / "fold_2" / "model.safetensors", tiny.network(plan, 2).state_dict())
+    put_weights(model / "fold_2", tiny.network(plan, 2).state_dict())
     with pytest.raises(ModelError, match="fold_2/model.safetensors is not listed"):
         ModelFolder.open(model)
     assert update_model_folder(model) == ("0", "1", "2")
@@ -104,7 +110,7 @@ def test_a_pickle_is_refused_and_never_opened(model, name, tmp_path, monkeypatch
 def test_a_pickle_named_safetensors_is_not_executed(model, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (model / "fold_0" / "model.safetensors").write_bytes(pickle.dumps(Bomb()))
-    files.write_manifest(model)
+    measure_anew(model)
     opened = ModelFolder.open(model)
     with pytest.raises(ModelError, match="not the weights of the plan's network"):
         opened.load_network("0")
@@ -120,8 +126,8 @@ def test_a_class_name_in_the_plan_is_refused(model):
 
 
 def test_weights_of_another_network_are_refused(model, tiny):
-    write_weights(model / "fold_0" / "model.safetensors", tiny.network(tiny.plan(channels=1)).state_dict())
-    files.write_manifest(model)
+    put_weights(model / "fold_0", tiny.network(tiny.plan(channels=1)).state_dict())
+    measure_anew(model)
     with pytest.raises(ModelError, match="not the weights of the plan's network"):
         ModelFolder.open(model).load_network("0")
 
@@ -160,7 +166,7 @@ def test_folds_that_finish_at_the_same_time_all_end_up_in_the_manifest(make_mode
     def finish(number):
         start.wait()
         try:
-            write_weights(folder / f"fold_{number}" / "model.safetensors", tiny.network(plan, number).state_dict())
+            put_weights(folder / f"fold_{number}", tiny.network(plan, number).state_dict())
             update_model_folder(folder)
         except Exception as error:
             errors.append(error)

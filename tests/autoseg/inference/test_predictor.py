@@ -18,9 +18,11 @@ from skimage.transform import resize
 from autoseg.dataset.case import Case, Source
 from autoseg.errors import AutosegError, CasesFailed, DatasetError, DeviceError, GeometryError, ImageError, ModelError, ResourceError
 from autoseg.images import Geometry, Image, from_sitk, read_mask, reorientation_to_canonical, to_sitk, write_image
-from autoseg.inference.predictor import Predictor, probabilities_path, unseen_spacing
+from autoseg.inference.outputs import probabilities_path
+from autoseg.inference.predictor import Predictor
 from autoseg.inference.records import Records
 from autoseg.inference.tiles import flips, tile_starts
+from autoseg.inference.unseen import unseen_spacing
 from autoseg.preprocessing.prepare import prepare
 from autoseg.preprocessing.resample import separate_axis
 
@@ -362,7 +364,7 @@ def test_a_record_that_a_kill_cut_short_is_ignored(predictor, tmp_path):
 
 def test_probabilities_of_a_case_are_a_plain_array_on_the_image_grid(predictor, tmp_path):
     case = write_cases(tmp_path, 1)[0]
-    result = predictor.predict_case(case, tmp_path / "out" / "P0.nii.gz", save_probabilities=True)
+    (result,) = predictor.predict_cases([case], tmp_path / "out", save_probabilities=True)
     written = np.load(probabilities_path(result.path), allow_pickle=False)
     expected = predictor.predict([source.path for source in case.images], probabilities=True)
     assert np.array_equal(written, expected.probabilities)
@@ -412,8 +414,6 @@ def test_a_mask_never_replaces_an_input(predictor, tmp_path):
     for folder in (target.parent, tmp_path / "link"):
         with pytest.raises(DatasetError, match="would replace the input"):
             predictor.predict_cases([case], folder)
-        with pytest.raises(DatasetError, match="would replace the input"):
-            predictor.predict_case(case, folder / "P0.nii.gz")
     assert target.read_bytes() == content
     assert not (target.parent / "predictions.jsonl").exists()
 

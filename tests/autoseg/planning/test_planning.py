@@ -1,13 +1,18 @@
 """Planning a dataset of real files, and planning it again after something changed."""
 
 import json
+import logging
 import shutil
+import threading
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
 from tiny import TinyDataset
 
+from autoseg import files
 from autoseg.dataset.folds import Folds
 from autoseg.dataset.workspace import Workspace
 from autoseg.errors import DatasetError, FoldError, ImageError, PlanError, WorkerError
@@ -310,6 +315,52 @@ def test_a_plan_that_was_brought_along_counts_as_edited(tiny):
         again(tiny, replan=True)
     assert again(tiny, preset=None).kept
     assert plan_text(tiny) == text
+
+
+@pytest.mark.parametrize("nth", [1, 2, 3])
+def test_a_kill_while_a_plan_is_replaced_leaves_the_old_or_the_new_one_and_never_an_edited_one(tiny, nth, monkeypatch):
+    class Killed(BaseException):
+        pass
+
+    written = []
+    write_bytes = files.write_bytes
+
+    def killed(path, data):
+        if Path(path).name in ("planned.json", "plan.json"):
+            written.append(path)
+            if len(written) == nth:
+                raise Killed
+        write_bytes(path, data)
+
+    old = plan_text(tiny)
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "write_bytes", killed)
+        with pytest.raises(Killed):
+            again(tiny, settings={"training.epochs": 7}, replan=True)
+    assert len(written) == nth
+    if nth < 3:
+        assert plan_text(tiny) == old
+        assert again(tiny).kept
+        with pytest.raises(PlanError, match="something else is asked for"):
+            again(tiny, settings={"training.epochs": 7})
+    else:
+        assert plan_text(tiny) != old
+        assert again(tiny, settings={"training.epochs": 7}).kept
+    assert again(tiny, settings={"training.epochs": 8}, replan=True).plan.configuration("3d_fullres").training.epochs == 8
+
+
+def test_two_plannings_at_once_wait_for_each_other(tiny, caplog):
+    lock = files.FoldLock(tiny.work / "default" / ".planning-lock").acquire()
+    thread = threading.Thread(target=again, args=(tiny,))
+    caplog.set_level(logging.INFO)
+    thread.start()
+    while "waiting" not in caplog.text:
+        assert thread.is_alive()
+        time.sleep(0.01)
+    before = texts(tiny)
+    lock.release()
+    thread.join()
+    assert texts(tiny) == before
 
 
 def test_an_invalid_plan_is_told_and_stays(tiny):

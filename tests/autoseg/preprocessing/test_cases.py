@@ -16,7 +16,7 @@ from autoseg.dataset.workspace import Workspace
 from autoseg.errors import CasesFailed, DatasetError, ImageError, ResourceError
 from autoseg.files import FoldLock
 from autoseg.preprocessing.cases import case_keys, default_workers, median_voxels, prepare_cases, read_case, timed
-from autoseg.preprocessing.store import open_case, verify_case
+from autoseg.preprocessing.store import case_damage, open_case
 from autoseg.workers import Outcome
 from planners.plan import Configuration, NoNormalisation, Plan, UNetSpec, override
 
@@ -59,7 +59,7 @@ def test_every_case_is_prepared_once(tiny):
     assert first.made == 3
     assert sorted(first.keys) == tiny.names
     for name in tiny.names:
-        verify_case(first.folder, name)
+        assert case_damage(first.folder, name) is None
         ct, pet, mask = tiny.arrays(name)
         case = open_case(first.folder, name)
         np.testing.assert_array_equal(case.data, [ct, pet])  # on its own grid and without normalisation it stays as it is
@@ -108,7 +108,19 @@ def test_a_lost_file_redoes_its_case(tiny, lost):
     folder = prepare_all(tiny).folder
     (folder / lost).unlink()
     assert prepare_all(tiny).made == 1
-    verify_case(folder, "case01")
+    assert case_damage(folder, "case01") is None
+
+
+@pytest.mark.parametrize("part", ["data", "labels", "locations"])
+def test_a_flipped_bit_is_noticed_when_asked_for_and_its_case_made_anew(tiny, part, caplog):
+    folder = prepare_all(tiny).folder
+    path = folder / f"case01.{part}.npy"
+    sound = path.read_bytes()
+    path.write_bytes(sound[:-1] + bytes([sound[-1] ^ 1]))
+    assert prepare_all(tiny, verify=True).made == 1
+    assert path.read_bytes() == sound
+    assert f"case01.{part}.npy has another SHA-256" in caplog.text
+    assert prepare_all(tiny, verify=True).made == 0
 
 
 def test_what_a_kill_left_behind_is_made_anew_and_cleared_away(tiny):

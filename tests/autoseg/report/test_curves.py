@@ -11,7 +11,7 @@ ROWS = [
         "lr": 0.01,
         "loss": 0.9,
         "validation_loss": 0.8,
-        "dice": {"1": 0.1, "2": None},
+        "dice": {"tumour": 0.1, "node": None},
         "seconds": 10.0,
         "validation_seconds": 1.0,
         "data_wait": 0.2,
@@ -21,7 +21,7 @@ ROWS = [
         "lr": 0.009,
         "loss": 0.5,
         "validation_loss": 0.6,
-        "dice": {"1": 0.5, "2": 0.3},
+        "dice": {"tumour": 0.5, "node": 0.3},
         "seconds": 8.0,
         "validation_seconds": 1.0,
         "data_wait": 0.1,
@@ -43,9 +43,9 @@ def test_draws_a_picture(tmp_path):
 def test_what_goes_into_the_panels():
     assert _losses(ROWS)[1] == {"training": [0.9, 0.5], "validation": [0.8, 0.6]}
     dice = _dice(ROWS)[1]
-    assert dice["label 1"] == [0.1, 0.5]
-    assert np.isnan(dice["label 2"][0])
-    assert dice["mean"] == pytest.approx([0.1, 0.4])
+    assert dice["tumour"] == [0.1, 0.5]
+    assert np.isnan(dice["node"][0])
+    assert dice["mean of labels"] == pytest.approx([0.1, 0.4])
     assert _seconds(ROWS)[1]["waiting for data"] == pytest.approx([2.0, 0.8])
 
 

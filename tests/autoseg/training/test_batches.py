@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from autoseg.augmentation.pipeline import Augmenter
-from autoseg.errors import WorkerError
+from autoseg.errors import DatasetError, WorkerError
 from autoseg.images import Geometry, Image
 from autoseg.preprocessing.prepare import prepare
 from autoseg.preprocessing.store import write_case
@@ -85,7 +85,7 @@ def folder(tmp_path_factory):
 
 def draw(source, purpose, epoch, iteration, augmentation=PLAIN, cache=None):
     augmenter = Augmenter(augmentation, source.configuration.patch_size)
-    return source.batch(purpose, epoch, iteration, augmenter, cache or CaseCache(source.folder))
+    return source.batch(purpose, epoch, iteration, augmenter, cache or CaseCache(source))
 
 
 def corner_of(patch) -> tuple[int, ...]:
@@ -118,7 +118,7 @@ def test_none_and_all_forced(fraction, forced):
     assert sum(forced_foreground(j, 4, fraction) for j in range(4)) == forced
 
 
-@pytest.mark.parametrize(("extent", "wanted", "corners"), [(10, 4, range(7)), (8, 8, [0]), (4, 8, [-2]), (2, 3, [0]), (4, 7, [-1])])
+@pytest.mark.parametrize(("extent", "wanted", "corners"), [(10, 4, range(7)), (8, 8, [0]), (4, 8, [-2]), (2, 3, [-1, 0]), (4, 7, [-2, -1])])
 def test_random_corners_are_drawn_evenly_from_all_that_fit(extent, wanted, corners):
     rng = np.random.default_rng(7)
     found = Counter(random_corner(rng, (extent,), (wanted,))[0] for _ in range(3500))
@@ -147,6 +147,7 @@ def test_a_random_box_lies_in_the_image_or_around_it_in_the_middle(shape, size, 
         ((0, 1, 2), (10, 10, 10), (4, 4, 4), (0, 0, 0)),
         ((9, 8, 7), (10, 10, 10), (4, 4, 4), (7, 6, 5)),  # over the high end, and left there
         ((0, 3), (4, 4), (8, 8), (-2, -1)),
+        ((0, 3), (4, 4), (7, 7), (-2, 0)),  # an odd voxel of padding goes before
         ((6, 6), (9, 9), (5, 5), (4, 4)),
     ],
 )
@@ -178,7 +179,7 @@ def test_read_box_is_pad_and_crop(data):
 
 def test_a_patch_is_cut_out_of_one_case_and_padded_with_nothing(folder):
     source = SampleSource(folder, tuple(SHAPES), configuration(), seed=3, fold="0")
-    seen, cache = set(), CaseCache(folder)
+    seen, cache = set(), CaseCache(source)
     for iteration in range(15):
         data, labels = draw(source, "train", 0, iteration, cache=cache)
         assert (data.dtype, labels.dtype) == (torch.float32, torch.int64)
@@ -201,7 +202,7 @@ def test_a_patch_is_cut_out_of_one_case_and_padded_with_nothing(folder):
 def test_forced_samples_are_centred_on_foreground_and_the_labels_take_turns(folder):
     source = SampleSource(folder, ("a", "b"), configuration(patch=(4, 4, 4), foreground_fraction=1.0), seed=0, fold="0")
     centres = Counter()
-    cache = CaseCache(folder)
+    cache = CaseCache(source)
     for iteration in range(150):
         data, labels = draw(source, "train", 0, iteration, cache=cache)
         for patch, mask in zip(data.numpy(), labels.numpy(), strict=True):
@@ -224,7 +225,7 @@ def test_a_case_without_foreground_gives_random_patches_instead(folder):
 
 def test_cases_are_drawn_evenly(folder):
     source = SampleSource(folder, tuple(SHAPES), configuration(patch=(2, 2, 2), batch_size=12), seed=5, fold="0")
-    cache = CaseCache(folder)
+    cache = CaseCache(source)
     numbers = Counter(int(n) for i in range(50) for n in draw(source, "train", 0, i, cache=cache)[0][:, 0].amax((1, 2, 3)))
     assert len(numbers) == 3
     assert stats.chisquare(list(numbers.values())).pvalue > 1e-3
@@ -232,7 +233,7 @@ def test_cases_are_drawn_evenly(folder):
 
 def test_two_dimensional_patches_are_slices_of_the_first_axis(folder):
     source = SampleSource(folder, ("a",), configuration(patch=(8, 6), batch_size=6, foreground_fraction=0.5), seed=1, fold="0")
-    cache = CaseCache(folder)
+    cache = CaseCache(source)
     random_planes = Counter()
     for iteration in range(80):
         data, labels = draw(source, "train", 0, iteration, cache=cache)
@@ -259,7 +260,7 @@ def test_rotating_and_scaling_keep_the_centre_of_the_patch(tmp_path, patch):
     turn = Spatial(rotation_probability=1, scaling_probability=1, rotation_degrees=(-30.0, 30.0), scaling=(0.8, 1.2))
     moving = PLAIN.model_copy(update={"spatial": turn})
     source = SampleSource(tmp_path, ("ramp",), configuration(patch=patch, batch_size=8, foreground_fraction=0.5), seed=2, fold="0")
-    cache, checked = CaseCache(tmp_path), 0
+    cache, checked = CaseCache(source), 0
     for iteration in range(4):
         plain, _ = draw(source, "train", 0, iteration, cache=cache)
         moved, _ = draw(source, "train", 0, iteration, moving, cache)
@@ -280,7 +281,7 @@ def test_the_same_counters_give_the_same_batch_whatever_ran_before(folder):
     everything = Augmentation()
     source = SampleSource(folder, tuple(SHAPES), configuration(augmentation=everything), seed=3, fold="0")
     alone = draw(source, "train", 2, 1, everything)
-    cache = CaseCache(folder, limit=1)
+    cache = CaseCache(source, limit=1)
     np.random.default_rng(0)
     torch.manual_seed(99)
     for epoch, iteration in [(0, 0), (2, 2), (1, 1), (0, 3)]:
@@ -345,13 +346,22 @@ def test_without_validation_cases_there_is_no_validation_batch(folder):
 
 def test_the_case_not_used_for_longest_is_closed(folder, monkeypatch):
     opened = []
-    monkeypatch.setattr(batches, "open_case", lambda folder, name: opened.append(name) or object())
-    cache = CaseCache(folder, limit=2)
+    open_case = batches.open_case
+    monkeypatch.setattr(batches, "open_case", lambda folder, name: opened.append(name) or open_case(folder, name))
+    cache = CaseCache(SampleSource(folder, tuple(SHAPES), configuration(), seed=0, fold="0"), limit=2)
     for name in "abaca":
         cache.get(name)
     assert opened == ["a", "b", "c"]
     cache.get("b")
     assert opened == ["a", "b", "c", "b"]
+
+
+def test_a_case_that_was_prepared_anew_from_other_files_is_refused(folder):
+    source = SampleSource(folder, ("a", "b"), configuration(), seed=0, fold="0", keys={"a": "", "b": "of the files as they were"})
+    cache = CaseCache(source)
+    assert cache.get("a").key == ""
+    with pytest.raises(DatasetError, match="case b: its image or mask was changed.*--restart"):
+        cache.get("b")
 
 
 # --- deaths of loader processes ----------------------------------------------------------------------------------------------------
