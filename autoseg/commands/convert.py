@@ -1,4 +1,4 @@
-"""autoseg_convert: datasets from other layouts, and the generated one."""
+"""autoseg_convert: datasets from other layouts, and the generated ones."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from autoseg.commands.entry import RESEARCH_ONLY, parser, run
+from autoseg.commands.entry import RESEARCH_ONLY, add_shared_options, parser, run
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -16,7 +16,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser("autoseg_convert", "Make a dataset folder from something else.")
     kinds = options.add_subparsers(dest="kind", required=True, metavar="KIND")
     _add_generated(kinds)
+    _add_phantom(kinds)
     _add_rule(kinds)
+    _add_hecktor(kinds)
     sys.exit(run(_convert, options, arguments))
 
 
@@ -35,15 +37,55 @@ def _add_generated(kinds: Any) -> None:
     _add_common(generated)
 
 
+def _add_phantom(kinds: Any) -> None:
+    phantom = kinds.add_parser(
+        "phantom",
+        help="write a generated multi-centre PET/CT cohort with a clinical table, in the HECKTOR-2025 layout",
+        description="Write a phantom cohort and the truth that its outcomes follow from; print how well that truth ranks them.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        epilog=RESEARCH_ONLY,
+    )
+    phantom.add_argument("output", type=Path, metavar="OUT", help="the folder to write into")
+    phantom.add_argument("--patients", type=int, default=30, metavar="N", help="patients with outcomes")
+    phantom.add_argument("--centres", type=int, default=3, metavar="K", help="hospitals, 1 to 10")
+    phantom.add_argument("--seed", type=int, default=1, metavar="S", help="the same seed gives the same bytes")
+    phantom.add_argument("--new-patients", type=int, default=0, metavar="M", help="more patients, without masks and outcomes")
+    phantom.add_argument("--size", choices=("demo", "full"), default="demo", help="of the images: about 40x48x48, or CT of 512x512x200")
+    phantom.add_argument("--table-only", action="store_true", help="write tables of cases and features in place of images")
+    phantom.add_argument("--no-signal", action="store_true", help="outcomes that depend on nothing, HPV on the centre alone")
+    add_shared_options(phantom, dataset=False)
+
+
 def _add_rule(kinds: Any) -> None:
     rule = kinds.add_parser(
         "rule",
-        help="the best threshold-and-component rule for a generated dataset, beside predicted masks",
-        description="Fit the best threshold-and-component rule on the training cases; print its Dice on the test cases beside a network's.",
+        help="the best threshold-and-component rule for a CT and PET dataset, beside a network's masks",
+        description="Fit the best threshold-and-component rule for each label; print its Dice beside a network's on the same cases.",
     )
-    rule.add_argument("dataset", type=Path, metavar="DATASET", help="a generated dataset folder")
-    rule.add_argument("prediction", type=Path, metavar="PREDICTION", help="folder of predicted masks of its test cases")
+    rule.add_argument("dataset", type=Path, metavar="DATASET", help="a dataset folder with the channels CT and PET")
+    rule.add_argument(
+        "prediction",
+        type=Path,
+        metavar="PREDICTION",
+        help="a folder of predicted masks of its test cases, or a model folder (with fold_0, fold_1, ...) for the out-of-fold masks",
+    )
     _add_common(rule)
+
+
+def _add_hecktor(kinds: Any) -> None:
+    hecktor = kinds.add_parser(
+        "hecktor",
+        help="a HECKTOR folder (2025) as a dataset: CT and PET on one grid, masks, centres and clinical columns",
+        description="Make a dataset folder of HECKTOR data. The same command goes on when it was interrupted or the source has changed.",
+        epilog=RESEARCH_ONLY,
+    )
+    hecktor.add_argument("source", type=Path, metavar="DIR", help="the folder with Task 1, Task 2, Task 3 and the tables")
+    hecktor.add_argument("output", type=Path, metavar="OUT", help="the dataset folder to write")
+    hecktor.add_argument(
+        "--onto", default="CT", metavar="CT|PT|MM[,MM,MM]", help="the grid: the CT's (default), the PET's, or a spacing in mm (z, y, x)"
+    )
+    hecktor.add_argument("--new", type=Path, metavar="DIR2", help="such a folder with new patients, for imagesTs and casesTs.csv")
+    add_shared_options(hecktor, dataset=False)
 
 
 def _add_common(options: argparse.ArgumentParser) -> None:
@@ -63,23 +105,46 @@ def _generated(parsed: argparse.Namespace) -> dict[str, Any]:
     return {"dataset": str(folder), "cases": parsed.cases, "test_cases": parsed.test_cases, "seed": parsed.seed}
 
 
+def _phantom(parsed: argparse.Namespace) -> dict[str, Any]:
+    from autoseg.importers.cohort.write import write_cohort
+
+    written = write_cohort(
+        parsed.output,
+        patients=parsed.patients,
+        centres=parsed.centres,
+        seed=parsed.seed,
+        new_patients=parsed.new_patients,
+        size=parsed.size,
+        table_only=parsed.table_only,
+        signal=not parsed.no_signal,
+        workers=parsed.workers,
+    )
+    print(written.text())
+    return written.to_dict()
+
+
 def _rule(parsed: argparse.Namespace) -> dict[str, Any]:
+    from autoseg.importers.rule_comparison import compare
+
+    comparison = compare(parsed.dataset, parsed.prediction)
+    print(comparison.text())
+    return comparison.to_dict()
+
+
+def _hecktor(parsed: argparse.Namespace) -> dict[str, Any]:
     from autoseg.errors import CasesFailed
-    from autoseg.evaluation import evaluate
-    from autoseg.importers.generated import best_threshold_rule, rule_beside_network, rule_on_test_cases
-    from autoseg.importers.phantom import LABELS
+    from autoseg.importers.hecktor import import_hecktor
 
-    rules = best_threshold_rule(parsed.dataset)
-    by_rule = rule_on_test_cases(rules, parsed.dataset)
-    evaluation = evaluate(parsed.dataset / "labelsTs", parsed.prediction, labels=LABELS)
-    if evaluation.failures:
-        raise CasesFailed(list(evaluation.failures.values()), len(evaluation.cases))
-    by_network = {name: evaluation.summary(name).means["dice"].mean for name in rules}
-    print(rule_beside_network(rules, by_rule, by_network))
-    return {"rule": by_rule, "network": by_network, "rules": {name: str(rule) for name, rule in rules.items()}}
+    result = import_hecktor(parsed.source, parsed.output, new=parsed.new, onto=parsed.onto, workers=parsed.workers)
+    print(result.text())
+    if result.failures:
+        failed = CasesFailed(result.failures, len(result.training) + len(result.new))
+        failed.result = result.to_dict()
+        raise failed
+    return result.to_dict()
 
 
-_RUN = {"generated": _generated, "rule": _rule}
+_RUN = {"generated": _generated, "phantom": _phantom, "rule": _rule, "hecktor": _hecktor}
 
 
 if __name__ == "__main__":

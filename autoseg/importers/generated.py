@@ -1,11 +1,10 @@
-"""The generated dataset as a folder in nnU-Net's raw layout, and how far thresholds get on it beside a network."""
+"""The generated dataset as a folder in nnU-Net's raw layout."""
 
 from __future__ import annotations
 
 import csv
 import io
-import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,9 +13,6 @@ import numpy as np
 from autoseg import files
 from autoseg.errors import DatasetError
 from autoseg.importers.phantom import CENTRES, CHANNELS, LABELS, Centre, generate_case
-from autoseg.importers.threshold_rule import Example, Rule, fit_rule
-
-logger = logging.getLogger(__name__)
 
 FILE_ENDING = ".nii.gz"
 NAME = "Generated two-channel phantoms"
@@ -135,61 +131,3 @@ def _table(scans: list[_Scan]) -> str:
     rows.writerow(["case", "patient", "centre"])
     rows.writerows([scan.case, scan.patient, scan.centre.name] for scan in scans)
     return text.getvalue()
-
-
-def best_threshold_rule(folder: str | Path) -> dict[str, Rule]:
-    """Label name -> the rule fitted on the training cases of a dataset with the channels CT and PET.
-
-    Raises:
-        DatasetError: the dataset is not valid or has other channels.
-    """
-    from autoseg.dataset import Dataset
-
-    dataset = Dataset.open(folder)
-    if dataset.channels != tuple(CHANNELS.values()):
-        raise DatasetError(f"{folder}: the rule needs the channels {', '.join(CHANNELS.values())}, found {', '.join(dataset.channels)}")
-    examples = [_example([source.path for source in case.images], case.label, case.name) for case in dataset.cases if case.label]
-    return {name: fit_rule(examples, value) for name, value in dataset.labels.items() if value > 0}
-
-
-def rule_on_test_cases(rules: Mapping[str, Rule], folder: str | Path) -> dict[str, float]:
-    """Label name -> mean Dice of its rule over the test cases (imagesTs, labelsTs).
-
-    Raises:
-        DatasetError: there are no test cases.
-    """
-    from autoseg.evaluation import find_masks
-    from autoseg.evaluation.overlap import dice
-
-    folder = Path(folder)
-    masks = find_masks(folder / "labelsTs", "test")
-    examples = [
-        _example([folder / "imagesTs" / f"{name}_{channel:04d}{FILE_ENDING}" for channel in range(len(CHANNELS))], path, name)
-        for name, path in masks.items()
-    ]
-    return {
-        label: float(np.nanmean([dice(rule.apply(example), example.mask == LABELS[label]) for example in examples]))
-        for label, rule in rules.items()
-    }
-
-
-def rule_beside_network(rules: Mapping[str, Rule], rule_dice: Mapping[str, float], network_dice: Mapping[str, float]) -> str:
-    """The comparison as text: a line a label, then the means.
-
-    Args:
-        rules: fitted on the training cases.
-        rule_dice, network_dice: label name -> mean Dice over the same cases.
-    """
-    line = "{:<8} {:>15} {:>9}   {}"
-    rows = [line.format("Dice", "threshold rule", "network", "the rule, fitted on the training cases")]
-    rows += [line.format(name, f"{rule_dice[name]:.3f}", f"{network_dice[name]:.3f}", rule) for name, rule in rules.items()]
-    means = (float(np.mean([dice[name] for name in rules])) for dice in (rule_dice, network_dice))
-    rows.append(line.format("mean", *(f"{mean:.3f}" for mean in means), "").rstrip())
-    return "\n".join(rows)
-
-
-def _example(images: list[Path], mask: Path, case: str) -> Example:
-    from autoseg.images import read_image, read_mask
-
-    ct, pet = (read_image(path, case=case) for path in images)
-    return Example(ct.array, pet.array, read_mask(mask, case=case).array)

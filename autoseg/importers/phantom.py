@@ -21,6 +21,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from autoseg.importers.shapes import Waves, ellipse_distance, ellipsoid_distance, gap, soft_inside
+
 CHANNELS = {"0": "CT", "1": "PET"}
 LABELS = {"background": 0, "GTVp": 1, "GTVn": 2}
 
@@ -66,6 +68,9 @@ SPINE, SPINE_RADII = (30.0, 0.0), (11.0, 13.0)
 
 HALF_HEIGHT = 38.0
 """mm above and below the middle in which structures lie."""
+
+RIPPLE, RIPPLE_WAVELENGTHS = 0.6 * 1.5**0.5, (20.0, 40.0)
+"""How uneven surfaces are: standard deviation (the three waves reach about 2 mm) and wavelengths, mm."""
 
 
 @dataclass(frozen=True)
@@ -120,17 +125,9 @@ class _Blob:
 def _place(blobs: list[_Blob], candidates: Iterable[_Blob], gap_mm: float = 5.0) -> None:
     """Adds the first candidate that keeps its distance from all blobs; none where all are too near."""
     for blob in candidates:
-        if all(_separation(blob, other) > gap_mm for other in blobs):
+        if all(gap(blob.position, blob.radii, other.position, other.radii) > gap_mm for other in blobs):
             blobs.append(blob)
             return
-
-
-def _separation(a: _Blob, b: _Blob) -> float:
-    """Gap in mm between two ellipsoids along the line between their centres (exact for spheres)."""
-    offset = b.position - a.position
-    distance = float(np.linalg.norm(offset))
-    direction = offset / max(distance, 1e-9)
-    return distance - 1 / float(np.linalg.norm(direction / a.radii)) - 1 / float(np.linalg.norm(direction / b.radii))
 
 
 def generate_case(seed: int, patient: int, visit: int, centre: Centre) -> GeneratedCase:
@@ -218,56 +215,28 @@ def _render(grid: np.ndarray, blobs: list[_Blob], centre: Centre, rng: np.random
 
     z, y, x = grid
     edge = float(np.mean(centre.spacing)) / 2
-    inside_body = _soft(_ellipse_mm(y, x, (0.0, 0.0), BODY), edge)
+    inside_body = soft_inside(ellipse_distance(y, x, *BODY), edge)
     ct = AIR + (FAT - AIR) * inside_body
     pet = 0.02 + 0.4 * inside_body
     for shape, value, uptake in (
-        (_ellipse_mm(y, x, (4.0, 0.0), CORE), MUSCLE, 1.0),
-        (_ellipse_mm(y, x, SPINE, SPINE_RADII), BONE, 0.8),
-        (_ellipse_mm(y, x, AIRWAY, (AIRWAY_RADIUS, AIRWAY_RADIUS)), AIR, 0.05),
+        (ellipse_distance(y - 4.0, x, *CORE), MUSCLE, 1.0),
+        (ellipse_distance(y - SPINE[0], x - SPINE[1], *SPINE_RADII), BONE, 0.8),
+        (ellipse_distance(y - AIRWAY[0], x - AIRWAY[1], AIRWAY_RADIUS, AIRWAY_RADIUS), AIR, 0.05),
     ):
-        share = _soft(shape, edge)
+        share = soft_inside(shape, edge)
         ct, pet = ct + share * (value - ct), pet + share * (uptake - pet)
     labels = np.zeros(z.shape, np.uint8)
     for blob in blobs:
-        distance = _ellipsoid_mm(grid, blob) + _ripple(grid, rng)
-        share = _soft(distance, edge)
-        uptake = blob.uptake * (1 - (1 - blob.core) * _soft(distance + 0.45 * float(blob.radii.min()), edge))
+        offset = (z - blob.position[0], y - blob.position[1], x - blob.position[2])
+        distance = ellipsoid_distance(offset, blob.radii) + Waves.draw(rng, 3, RIPPLE_WAVELENGTHS, RIPPLE).at(z, y, x)
+        share = soft_inside(distance, edge)
+        uptake = blob.uptake * (1 - (1 - blob.core) * soft_inside(distance + 0.45 * float(blob.radii.min()), edge))
         grain = gaussian_filter(rng.normal(size=z.shape), [1.7 / s for s in centre.spacing])
         inside = blob.kind.ct + blob.kind.unevenness * grain / grain.std()
         ct, pet = ct + share * (inside - ct), pet + share * (uptake - pet)
         if blob.kind.label:
             labels[distance < 0] = blob.kind.label
     return ct, pet, labels
-
-
-def _ellipse_mm(y: np.ndarray, x: np.ndarray, position: tuple[float, float], radii: tuple[float, float]) -> np.ndarray:
-    """About how far outside (positive) or inside an upright elliptic cylinder, mm."""
-    return (np.hypot((y - position[0]) / radii[0], (x - position[1]) / radii[1]) - 1) * min(radii)
-
-
-def _ellipsoid_mm(grid: np.ndarray, blob: _Blob) -> np.ndarray:
-    """Signed distance to an ellipsoid in mm: exact to first order at its surface, the usual |f| (|f| - 1) / |grad| form."""
-    offset = grid - blob.position[:, None, None, None]
-    radii = blob.radii[:, None, None, None]
-    unit = np.sqrt(((offset / radii) ** 2).sum(0))
-    slope = np.sqrt(((offset / radii**2) ** 2).sum(0))
-    return np.where(slope > 0, unit * (unit - 1) / np.maximum(slope, 1e-9), -float(blob.radii.min()))
-
-
-def _ripple(grid: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A smooth displacement of a surface, up to about 2 mm: three plane waves of 20 to 40 mm."""
-    waves = np.zeros(grid.shape[1:])
-    for _ in range(3):
-        direction = rng.normal(size=3)
-        direction *= 2 * np.pi / rng.uniform(20, 40) / np.linalg.norm(direction)
-        waves += 0.6 * np.sin(np.tensordot(direction, grid, 1) + rng.uniform(0, 2 * np.pi))
-    return waves
-
-
-def _soft(distance: np.ndarray, edge: float) -> np.ndarray:
-    """1 inside, 0 outside, linear over one voxel around the surface."""
-    return np.clip(0.5 - distance / (2 * edge), 0, 1)
 
 
 def _scan_ct(ct: np.ndarray, centre: Centre, rng: np.random.Generator) -> np.ndarray:

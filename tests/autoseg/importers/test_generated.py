@@ -7,9 +7,8 @@ from autoseg.commands import convert
 from autoseg.dataset import Dataset
 from autoseg.errors import DatasetError
 from autoseg.images import read_image, read_mask, reorientation_to_canonical
-from autoseg.importers.generated import rule_beside_network, write_generated_dataset
+from autoseg.importers.generated import write_generated_dataset
 from autoseg.importers.phantom import CENTRES, generate_case
-from autoseg.importers.threshold_rule import Rule, Thresholds
 
 
 @pytest.fixture(scope="module")
@@ -73,14 +72,6 @@ def test_wrong_wishes(folder, arguments, message):
         write_generated_dataset(folder, **arguments)
 
 
-def test_comparison_reads_well():
-    rules = {name: Rule(Thresholds(2.5, 10, 200), 1, 1, 0.4) for name in ("GTVp", "GTVn")}
-    text = rule_beside_network(rules, {"GTVp": 0.4, "GTVn": 0.5}, {"GTVp": 0.9, "GTVn": 0.8})
-    lines = text.splitlines()
-    assert lines[1].split()[:3] == ["GTVp", "0.400", "0.900"]
-    assert lines[-1].split() == ["mean", "0.450", "0.850"]
-
-
 def test_command(tmp_path, capsys):
     result = tmp_path / "result.json"
     with pytest.raises(SystemExit) as ended:
@@ -92,12 +83,3 @@ def test_command(tmp_path, capsys):
         convert.main(["generated", str(tmp_path / "set")])
     assert ended.value.code == 2
     assert "already" in capsys.readouterr().err
-
-
-def test_rule_command_compares_on_the_test_cases(folder, capsys):
-    with pytest.raises(SystemExit) as ended:
-        convert.main(["rule", str(folder), str(folder / "labelsTs")])
-    assert ended.value.code == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[2] for line in lines[1:3]] == ["1.000", "1.000"]
-    assert float(lines[-1].split()[1]) < 0.75

@@ -1,8 +1,12 @@
+from dataclasses import replace
+from itertools import product
+
 import numpy as np
 import pytest
 
+from autoseg.images import Image
 from autoseg.importers.phantom import CENTRES, generate_case
-from autoseg.importers.threshold_rule import Example, Rule, Thresholds, fit_rule
+from autoseg.importers.threshold_rule import LARGEST_ML, SMALLEST_ML, Example, Rule, Thresholds, fit_rule, fit_rules
 
 
 def example(sizes_and_labels, *, pet=5.0, seed=0):
@@ -44,8 +48,53 @@ def test_no_plain_threshold_is_better():
         assert best >= plain - 1e-9
 
 
+def test_volumes_that_ranks_cannot_tell():
+    """The label is the middle one of three sizes, of which some cases lack the largest and others the smallest."""
+    sizes = [[(7, 0), (5, 1), (3, 0)], [(5, 1), (3, 0)], [(7, 0), (5, 1)]]
+    examples = [replace(example(parts, seed=number), voxel_ml=0.1) for number, parts in enumerate(sizes)]
+    rule = fit_rule(examples, 1)
+    assert rule.dice == pytest.approx(1, abs=0.03)
+    assert 2.7 < rule.smallest_ml < 12.5 < rule.largest_ml < 34.3 or (rule.first, rule.last) == (1, 1)
+    assert rule.largest_ml < 34.3
+    masks = [rule.apply(e) for e in examples]
+    assert np.mean([2 * np.sum(m & (e.mask == 1)) / (m.sum() + np.sum(e.mask == 1)) for m, e in zip(masks, examples, strict=True)]) == (
+        pytest.approx(rule.dice)
+    )
+
+
+def test_a_case_without_the_label_counts_only_what_is_found_in_it():
+    with_label, smaller, alike = (replace(example([part], seed=1), voxel_ml=0.1) for part in ((6, 1), (3, 0), (6, 0)))
+    assert fit_rule([with_label, smaller], 1).dice == pytest.approx(1, abs=0.03)
+    # what looks just the same cannot be told apart: the case without the label is lost, as a 0 in the mean
+    assert fit_rule([with_label, alike], 1).dice == pytest.approx(0.5, abs=0.03)
+
+
+def test_each_set_of_training_cases_has_its_own_rule():
+    largest = [example([(6, 1), (4, 0)], seed=seed) for seed in (1, 2)]
+    smallest = [example([(6, 0), (4, 1)], seed=seed) for seed in (3, 4)]
+    rules = fit_rules([*largest, *smallest], 1, [[0, 1], [2, 3], [0, 1, 2, 3]])
+    assert [rule.dice for rule in rules[:2]] == pytest.approx([1, 1], abs=0.03)
+    assert rules[2].dice < 0.9
+    for rule, own, other in ((rules[0], largest, smallest), (rules[1], smallest, largest)):
+        assert all((rule.apply(e) & (e.mask == 1)).any() for e in own)
+        assert not any((rule.apply(e) & (e.mask == 1)).any() for e in other)
+
+
+def test_rules_of_subsets_are_no_worse_than_any_plain_choice():
+    """Exhaustive search by hand over one threshold's components, against the fitted mean."""
+    examples = [example([(6, 0), (5, 1), (4, 1)], seed=1), example([(3, 1), (6, 1), (5, 0)], seed=2)]
+    best = fit_rule(examples, 1).dice
+    for first, last, low, high in product(range(1, 4), range(1, 4), SMALLEST_ML, LARGEST_ML):
+        rule = Rule(Thresholds(4.0, -50.0, 150.0), first, last, 0.0, low, high)
+        masks = [rule.apply(e) for e in examples]
+        plain = np.mean([2 * np.sum(m & (e.mask == 1)) / (m.sum() + np.sum(e.mask == 1)) for m, e in zip(masks, examples, strict=True)])
+        assert best >= plain - 0.05
+
+
 def test_reads_as_a_sentence():
     assert str(Rule(Thresholds(2.5, 10, 200), 1, 3, 0.5)) == "PET >= 2.50, CT 10 to 200, components 1 to 3 by size"
+    text = "PET >= 2.50, CT 10 to 200, at least 2 ml, at most 40 ml, component 1 by size"
+    assert str(Rule(Thresholds(2.5, 10, 200), 1, 1, 0.5, 2.0, 40.0)) == text
 
 
 def test_a_label_that_is_nowhere():
@@ -62,3 +111,20 @@ def test_stays_below_06_on_the_generated_dataset():
     training = cases(1, 10)
     for value in (1, 2):
         assert 0.2 < fit_rule(training, value).dice < 0.6
+
+
+@pytest.mark.slow
+def test_stays_below_04_on_the_phantom_cohort():
+    from autoseg.importers.cohort.centres import first_centres
+    from autoseg.importers.cohort.patients import simulate
+    from autoseg.importers.cohort.write import image_patient
+    from autoseg.importers.hecktor.grids import resample
+
+    patients = simulate(20, first_centres(3), seed=1)
+    training = []
+    for row in range(len(patients)):
+        made = image_patient(patients.tumours(row), patients.centres[patients.centre[row]].scanner, "demo", (1, 0, 1, row))
+        pet = resample(Image(made.pet, made.pet_geometry), made.ct_geometry, outside=0.0)
+        training.append(Example(made.ct.astype(np.float32), pet, made.mask, float(np.prod(made.ct_geometry.spacing)) / 1000))
+    for value in (1, 2):
+        assert 0.1 < fit_rule(training, value).dice < 0.4
