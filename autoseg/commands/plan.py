@@ -21,7 +21,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options.add_argument(
         "--folds",
         metavar="cv5|loco|grouped|FILE",
-        help="fold scheme, or a file of folds (nnU-Net's splits_final.json too); default: those that stand, else cv5",
+        help="fold scheme, or a file of folds (nnU-Net's splits_final.json too); default: those that stand, else cv5, and grouped (folds "
+        "of whole centres) from 5 centres on",
     )
     options.add_argument(
         "--exclude",

@@ -63,6 +63,20 @@ class Folds:
     notes: tuple[str, ...] = field(default=(), compare=False)
     file_sha256: str = field(default="", compare=False)
 
+    @property
+    def held_out_centres(self) -> dict[str, tuple[str, ...]] | None:
+        """Fold -> the centres that it holds out as a whole; None where a fold also learns from a centre that it is tested on, or where a
+        case has no centre."""
+        held_out = {}
+        for name, fold in self.folds.items():
+            learnt, tested = (
+                {self.members[case].centre if case in self.members else "" for case in cases} for cases in (fold.training, fold.validation)
+            )
+            if learnt & tested or "" in learnt | tested:
+                return None
+            held_out[name] = tuple(sorted(tested))
+        return held_out
+
     def fold(self, name: str | int) -> Fold:
         """The fold of that name; "all" trains on and is validated on every case.
 

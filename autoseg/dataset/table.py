@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from autoseg import files
 from autoseg.dataset.case import Case, list_names, near_matches
 from autoseg.errors import DatasetError
 
 FILE_NAME = "cases.csv"
+NEW_FILE_NAME = "casesTs.csv"
+"""The same for the cases of imagesTs; planning and training do not look at it."""
+
 SPELLINGS = {"center": "centre"}
 
 
@@ -25,11 +29,26 @@ class Row:
     extra: dict[str, str]
 
 
-def read_table(path: Path) -> dict[str, Row]:
-    """Case -> its row in a CSV file with the columns case, patient, centre (or center) and any others; commas or semicolons.
+@dataclass(frozen=True)
+class Lines:
+    """A CSV file taken apart.
+
+    Args:
+        header: the columns' names without spaces around them.
+        rows: number in the file (the header is 1) and fields of each line that is not blank.
+        problems: lines of the wrong length, which are left out of `rows`.
+    """
+
+    header: tuple[str, ...]
+    rows: tuple[tuple[int, tuple[str, ...]], ...]
+    problems: tuple[str, ...]
+
+
+def read_lines(path: Path) -> Lines:
+    """The lines of a CSV file in UTF-8, with commas or semicolons, fields without spaces around them.
 
     Raises:
-        DatasetError: no UTF-8, no column `case`, a column or case twice, a line of the wrong length; all in one message.
+        DatasetError: it cannot be read, is no UTF-8 or no CSV.
     """
     try:
         text = path.read_bytes().decode("utf-8-sig")
@@ -42,18 +61,33 @@ def read_table(path: Path) -> dict[str, Row]:
         lines = list(csv.reader(io.StringIO(text, newline=""), delimiter=";" if ";" in first and "," not in first else ",", strict=True))
     except csv.Error as error:
         raise DatasetError(f"{path}: is no valid CSV: {error}") from None
-    header = [_column(name.strip()) for name in lines[0]] if lines else []
-    if "case" not in header:
-        raise DatasetError(f"{path}: the first line must name the columns, 'case' among them; found: {', '.join(header) or 'nothing'}")
-    problems = [f"the column {name!r} stands twice" for name in sorted({n for n in header if n and header.count(n) > 1})]
-    rows: dict[str, Row] = {}
+    header = tuple(name.strip() for name in lines[0]) if lines else ()
+    rows, problems = [], []
     for number, fields in enumerate(lines[1:], start=2):
         if not any(field.strip() for field in fields):
             continue
-        if len(fields) != len(header):
+        if len(fields) == len(header):
+            rows.append((number, tuple(field.strip() for field in fields)))
+        else:
             problems.append(f"row {number}: has {len(fields)} fields, the header has {len(header)}")
-            continue
-        record = {name: field.strip() for name, field in zip(header, fields, strict=True) if name}
+    return Lines(header, tuple(rows), tuple(problems))
+
+
+def read_table(path: Path) -> dict[str, Row]:
+    """Case -> its row in a CSV file with the columns case, patient, centre (or center) and any others; commas or semicolons.
+
+    Raises:
+        DatasetError: no UTF-8, no column `case`, a column or case twice, a line of the wrong length; all in one message.
+    """
+    lines = read_lines(path)
+    header = [_column(name) for name in lines.header]
+    if "case" not in header:
+        raise DatasetError(f"{path}: the first line must name the columns, 'case' among them; found: {', '.join(header) or 'nothing'}")
+    problems = [f"the column {name!r} stands twice" for name in sorted({n for n in header if n and header.count(n) > 1})]
+    problems += lines.problems
+    rows: dict[str, Row] = {}
+    for number, fields in lines.rows:
+        record = {name: field for name, field in zip(header, fields, strict=True) if name}
         case = record.pop("case")
         if not case:
             problems.append(f"row {number}: has no case")
@@ -64,6 +98,22 @@ def read_table(path: Path) -> dict[str, Row]:
     if problems:
         raise DatasetError(f"{path}: " + "; ".join(problems))
     return rows
+
+
+def write_table(path: Path, rows: Iterable[Row], columns: Sequence[str]) -> None:
+    """Writes a table that `read_table` reads back.
+
+    Args:
+        columns: further columns, in order; a row without one of them gets a blank there.
+
+    Raises:
+        ResourceError: the disk is full or failing; the old file is intact.
+    """
+    text = io.StringIO()
+    lines = csv.writer(text, lineterminator="\n")
+    lines.writerow(["case", "patient", "centre", *columns])
+    lines.writerows([row.case, row.patient, row.centre, *(row.extra.get(column, "") for column in columns)] for row in rows)
+    files.write_text(path, text.getvalue())
 
 
 def apply_table(cases: Sequence[Case], rows: dict[str, Row], known: Collection[str], problems: list[str], notes: list[str]) -> list[Case]:

@@ -25,14 +25,15 @@ def names_for(reference: Path, dataset: Path | None = None) -> Names:
     """Names from `dataset`; where none is named from the current folder, else from the one that holds the references, else empty ones.
 
     Raises:
-        DatasetError: a dataset was named that has no dataset.json, or dataset.json or cases.csv is not valid.
+        DatasetError: a dataset was named that has no dataset.json, or dataset.json, cases.csv or casesTs.csv is not valid.
     """
     folders = (Path("."), reference.absolute().parent) if dataset is None else (dataset,)
     for folder in folders:
         if dataset is not None or (folder / FILE_NAME).exists():
             labels = read_description(folder).labels
             logger.info("labels from %s", folder / FILE_NAME)
-            rows = table.read_table(folder / table.FILE_NAME) if (folder / table.FILE_NAME).exists() else {}
-            return Names(labels, {name: row.centre for name, row in rows.items() if row.centre}, folder)
+            tables = [folder / name for name in (table.NEW_FILE_NAME, table.FILE_NAME) if (folder / name).exists()]
+            rows = [row for path in tables for row in table.read_table(path).values()]
+            return Names(labels, {row.case: row.centre for row in rows if row.centre}, folder)
     logger.warning("no %s in %s: labels are named by their values", FILE_NAME, " or ".join(map(str, folders)))
     return Names()

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from autoseg import files
+from autoseg.dataset.case import Case, list_names
 from autoseg.dataset.checks import CaseFacts, presence
 from autoseg.dataset.dataset import Dataset
 from autoseg.dataset.folds import Folds, load_folds, make_folds
@@ -16,15 +18,16 @@ from autoseg.errors import FoldError
 logger = logging.getLogger(__name__)
 
 FOLD_SEED = 12345
-DEFAULT_FOLDS = "cv5"
+MANY_CENTRES = 5
+"""From so many centres on, folds are of whole centres unless another scheme is asked for."""
 
 
 def choose_folds(dataset: Dataset, workspace: Workspace, scheme: str | None, facts: Sequence[CaseFacts]) -> Folds:
     """The folds to use; nothing is written.
 
     Args:
-        scheme: a scheme, or a file of folds; None means the one in use, else cv5. A scheme that was in use before comes back as it was,
-            joined by new cases; a file only as long as its content is the same.
+        scheme: a scheme, or a file of folds; None means the one in use, whatever cases have joined, else `default_scheme`. A scheme that
+            was in use before comes back as it was, joined by new cases; a file only as long as its content is the same.
 
     Raises:
         FoldError: the scheme does not fit the dataset.
@@ -32,7 +35,9 @@ def choose_folds(dataset: Dataset, workspace: Workspace, scheme: str | None, fac
     in_use = _read(workspace.folds)
     if scheme is None and in_use is not None:
         return _joined(_own(workspace, in_use.scheme) or in_use, dataset, facts)
-    scheme = scheme or DEFAULT_FOLDS
+    notes: tuple[str, ...] = ()
+    if scheme is None:
+        scheme, notes = default_scheme(dataset.cases)
     path = Path(scheme)
     is_file = path.suffix == ".json" or path.is_file()
     name = path.name.removesuffix(".json") if is_file else scheme
@@ -42,11 +47,35 @@ def choose_folds(dataset: Dataset, workspace: Workspace, scheme: str | None, fac
     if standing is not None and (not is_file or standing.file_sha256 == _hash(path)):
         return _joined(standing, dataset, facts)
     if not is_file:
-        return make_folds(dataset.cases, scheme, seed=FOLD_SEED, presence=presence(facts))
+        made = make_folds(dataset.cases, scheme, seed=FOLD_SEED, presence=presence(facts))
+        return replace(made, notes=(*notes, *made.notes))
     made = load_folds(path, dataset.cases, presence(facts))
     if standing is not None:
         logger.warning("%s has changed: its folds are read anew, and folds that were trained before no longer fit", path)
     return made
+
+
+def default_scheme(cases: Sequence[Case]) -> tuple[str, tuple[str, ...]]:
+    """The scheme where none is asked for, and notes: "grouped" from `MANY_CENTRES` centres on, so that the mask of a held-out case comes
+    from a network that never saw its hospital; else "cv5". Centres can be held out only where every case has one and no patient two."""
+    centres = {case.centre for case in cases} - {""}
+    if len(centres) < MANY_CENTRES:
+        return "cv5", ()
+    seen: dict[str, set[str]] = {}
+    for case in cases:
+        seen.setdefault(case.patient, set()).add(case.centre)
+    homeless = sorted(case.name for case in cases if not case.centre)
+    travellers = sorted(patient for patient, places in seen.items() if len(places) > 1)
+    if not homeless and not travellers:
+        return "grouped", (
+            f"there are {len(centres)} centres: every fold holds out whole centres (grouped), so that each held-out case is from a "
+            "hospital that its network never saw. --folds cv5 spreads the centres over all folds instead",
+        )
+    why = f"{len(homeless)} case(s) have none: {list_names(homeless)}" if homeless else f"patients in two: {list_names(travellers)}"
+    return "cv5", (
+        f"there are {len(centres)} centres, but {why}. So folds are cv5, in which networks see every hospital; for folds of whole centres "
+        "mend cases.csv and ask with --folds grouped",
+    )
 
 
 def write_folds(workspace: Workspace, folds: Folds) -> None:

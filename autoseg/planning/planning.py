@@ -47,8 +47,13 @@ class PlanResult:
                 f"  {name}: patch {'x'.join(map(str, spec.patch_size))}, batch {spec.batch_size}, "
                 f"spacing {' x '.join(f'{s:.4g}' for s in spec.spacing)} mm, {len(spec.network.features)} stages"
             )
-        sizes = ", ".join(f"{name}: {len(fold.validation)}" for name, fold in self.folds.folds.items())
-        lines.append(f"folds ({self.folds.scheme}), held-out cases: {sizes}")
+        centres = self.folds.held_out_centres
+        whole = "" if centres is None else ", each of whole centres"
+        sizes = ", ".join(
+            f"{name}: {len(fold.validation)}" + (f" ({', '.join(centres[name])})" if centres and centres[name] != (name,) else "")
+            for name, fold in self.folds.folds.items()
+        )
+        lines.append(f"folds ({self.folds.scheme}{whole}), held-out cases: {sizes}")
         lines.append(f"{self.examined} cases examined, {self.prepared} prepared now")
         return "\n".join(lines)
 
@@ -59,6 +64,7 @@ class PlanResult:
             "configurations": list(self.plan.configurations),
             "folds": {name: len(fold.validation) for name, fold in self.folds.folds.items()},
             "scheme": self.folds.scheme,
+            "whole_centres": self.folds.held_out_centres is not None,
             "examined": self.examined,
             "prepared": self.prepared,
             "kept": self.kept,
@@ -83,8 +89,8 @@ def plan(
     """Checks the whole dataset, then writes fingerprint.json, plan.json, folds.json and the prepared cases.
 
     A plan that exists is kept: new cases join the folds and a corrected mask is prepared anew, without disturbing what is trained.
-    Arguments that are None mean what the plan was asked for before (at first: preset "default", scheme cv5, canonical orientation, no
-    settings, no case left out). A plan edited by hand is never overwritten.
+    Arguments that are None mean what the plan was asked for before (at first: preset "default", scheme grouped from 5 centres on and
+    else cv5, canonical orientation, no settings, no case left out). A plan edited by hand is never overwritten.
 
     Args:
         folds: a scheme, or a file of folds. Each scheme's folds are kept; the one that was asked for last is in use.

@@ -46,3 +46,8 @@ def test_the_current_folder_named_must_be_a_dataset(dataset, tmp_path, monkeypat
     monkeypatch.chdir(tmp_path)
     with pytest.raises(DatasetError, match=r"dataset\.json"):
         names_for(dataset / "labelsTs", Path("."))
+
+
+def test_cases_to_predict_have_a_table_of_their_own(dataset, tmp_path):
+    (dataset / "casesTs.csv").write_text("case,patient,centre\nb,b,South\nc,c,West\na,a,East\n")
+    assert names_for(dataset / "labelsTs", dataset).centres == {"a": "North", "b": "South", "c": "West"}
