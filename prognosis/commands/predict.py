@@ -1,0 +1,99 @@
+"""prognosis predict: masks, features and then what every fitted target's model says of new patients."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from autoseg.commands.entry import add_shared_options
+
+
+def add(subparsers: Any) -> None:
+    """Adds `predict` to the subcommands of `prognosis`."""
+    text = "Segment new patients with the dataset's own folds, measure, and tell each fitted target's risk."
+    options = subparsers.add_parser("predict", help=text, description=text)
+    add_shared_options(options)
+    options.add_argument(
+        "-i",
+        "--input",
+        nargs="+",
+        type=Path,
+        required=True,
+        metavar="IN",
+        help="a folder in the dataset's channel naming, or the files of one case",
+    )
+    options.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="OUT", help="the folder for predictions.csv, predictions.json and masks/"
+    )
+    options.add_argument(
+        "--clinical",
+        type=Path,
+        metavar="CSV",
+        help="the patients' table, with the columns of the training table (default: casesTs.csv beside the folder of images, if there)",
+    )
+    options.add_argument("--cohort", type=Path, metavar="TOML", help="how the table is read (default: DIR/cohort.toml)")
+    options.add_argument("--target", nargs="+", metavar="NAME", help="which fitted targets (default: all)")
+    options.add_argument(
+        "--times", nargs="+", type=_days, metavar="DAYS", help="when survival is told (default: 1, 2, 3, 5 years and the targets' horizons)"
+    )
+    options.add_argument("-m", "--model", type=Path, metavar="MODEL", help="a segmentation model folder (default: the dataset's own)")
+    options.add_argument("-c", "--configuration", metavar="NAME", help="which configuration of the plan segments (default: 3d_fullres)")
+    options.add_argument("-f", "--folds", nargs="+", metavar="FOLD", help="which folds to ensemble (default: all finished ones)")
+    options.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:i")
+    options.add_argument("--no-mirroring", action="store_true", help="no test-time flips: up to eight times faster")
+    options.add_argument("--step", type=float, metavar="SHARE", help="step of the sliding window (default: the plan's)")
+    options.add_argument("--resume", action="store_true", help="keep masks that the same model made from the same files")
+    options.add_argument(
+        "--replace-nonfinite", action="store_true", help="replace NaN and Inf voxels by the image's minimum instead of refusing"
+    )
+
+
+def call(parsed: argparse.Namespace) -> dict[str, Any]:
+    """Predicts, prints the result, and returns it for --json.
+
+    Raises:
+        CasesFailed: some cases failed; everything else is written.
+    """
+    from autoseg.dataset.workspace import Workspace
+    from autoseg.errors import CasesFailed
+    from prognosis.prediction.predict import predict_patients
+    from prognosis.prediction.segment import Segmentation
+    from prognosis.targets import read_declaration
+
+    usual = parsed.dataset / "cohort.toml"
+    segmentation = Segmentation(
+        Workspace.of(parsed.dataset, parsed.work, parsed.name),
+        model=parsed.model,
+        configuration=parsed.configuration,
+        folds=parsed.folds,
+        device=parsed.device,
+        mirroring=not parsed.no_mirroring,
+        step=parsed.step,
+        resume=parsed.resume,
+        replace_nonfinite=parsed.replace_nonfinite,
+        prefetch=parsed.workers != 0,
+    )
+    result = predict_patients(
+        parsed.input,
+        parsed.output,
+        segmentation,
+        clinical=parsed.clinical,
+        declaration=read_declaration(parsed.cohort or (usual if usual.exists() else None)),
+        targets=parsed.target,
+        times_days=parsed.times,
+        workers=parsed.workers,
+    )
+    print(result.text())
+    if result.failures:
+        failed = CasesFailed(result.failures, sum(patient.mask is not None for patient in result.patients))
+        failed.result = result.to_dict()  # type: ignore[attr-defined]  # what --json gets beside the error
+        raise failed
+    return result.to_dict()
+
+
+def _days(text: str) -> float:
+    value = float(text)
+    if not 0 < value < 100_000:
+        raise argparse.ArgumentTypeError(f"must be a number of days above 0, found {text}")
+    return value

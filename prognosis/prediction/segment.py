@@ -1,0 +1,108 @@
+"""Masks of new cases by a model folder's networks; what failed is told case by case."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from autoseg.dataset.case import Case
+from autoseg.dataset.prediction import Found, find_cases
+from autoseg.dataset.workspace import Workspace
+from autoseg.errors import AutosegError, CasesFailed
+
+if TYPE_CHECKING:
+    from autoseg.inference.predictor import CaseResult, Predictor
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """How new cases are segmented.
+
+    Attributes:
+        workspace: whose own model is used where `model` is None.
+        model: another model folder.
+        configuration, folds, device, mirroring, step, resume, replace_nonfinite: as `autoseg_predict` has them.
+        prefetch: whether the next case is read while the network works.
+    """
+
+    workspace: Workspace
+    model: Path | None = None
+    configuration: str | None = None
+    folds: Sequence[str] | None = None
+    device: str = "auto"
+    mirroring: bool = True
+    step: float | None = None
+    resume: bool = False
+    replace_nonfinite: bool = False
+    prefetch: bool = True
+
+    def open(self) -> Predictor:
+        """The networks, loaded.
+
+        Raises:
+            PlanError, ModelError: there is no plan, or no finished fold, or the model is damaged.
+            DeviceError: there is no such device.
+        """
+        from autoseg.inference.predict import own_model
+        from autoseg.inference.predictor import Predictor
+
+        workspace = self.workspace
+        folder = self.model or own_model(workspace.root.parent, workspace.root, workspace.name, self.configuration)
+        return Predictor(folder, folds=self.folds, device=self.device, mirroring=self.mirroring, step=self.step)
+
+    def segment(self, predictor: Predictor, cases: Sequence[Case], folder: Path) -> Segmented:
+        """Writes the masks of cases into a folder.
+
+        Raises:
+            DatasetError: a mask would replace an input.
+        """
+        results: dict[str, CaseResult] = {}
+        failures: dict[str, str] = {}
+        options = {"replace_nonfinite": self.replace_nonfinite, "prefetch": self.prefetch}
+        try:
+            done = predictor.predict_cases(cases, folder, resume=self.resume, raise_single=False, report=_keep(results), **options)
+            results |= {result.case: result for result in done}
+        except CasesFailed:
+            # The error does not say which cases are done: those are skipped now, and those that failed say why.
+            for case in cases:
+                if case.name in results:
+                    continue
+                try:
+                    results[case.name] = predictor.predict_cases([case], folder, resume=True, raise_single=True, **options)[0]
+                except AutosegError as error:
+                    failures[case.name] = str(error)
+        about = {"folder": str(predictor.model.folder), "dataset": predictor.model.dataset.to_dict(), **predictor.settings}
+        return Segmented(tuple(cases), results, failures, about)
+
+
+@dataclass(frozen=True)
+class Segmented:
+    """What became of some cases.
+
+    Attributes:
+        results, failures: by case; each case is in one of the two.
+        about: the model folder, its dataset, folds and settings, as JSON.
+    """
+
+    cases: tuple[Case, ...]
+    results: Mapping[str, CaseResult]
+    failures: Mapping[str, str]
+    about: Mapping[str, Any]
+
+
+def find_inputs(inputs: Sequence[Path], predictor: Predictor) -> Found:
+    """The cases to predict, messages about those that cannot be, and notes; raises as `autoseg.dataset.prediction.find_cases`."""
+    return find_cases(inputs[0] if len(inputs) == 1 else inputs, predictor.plan.channels, predictor.plan.file_ending)
+
+
+def _keep(results: dict[str, CaseResult]) -> Callable[[CaseResult], None]:
+    def keep(result: CaseResult) -> None:
+        results[result.case] = result
+        logger.info("case %s: segmented in %.1f s", result.case, result.seconds)
+
+    return keep
