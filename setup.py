@@ -22,6 +22,7 @@ setup(
         "SimpleITK>=2.3",
         "batchgenerators>=0.25",
         "acvl-utils>=0.2.5,<0.3",
+        "connected-components-3d>=3.12",
         "scikit-image>=0.22",
         "scikit-survival>=0.24; python_version < '3.13'",
         "pandas>=2.2",
@@ -46,5 +47,10 @@ setup(
             "nibabel",
         ],
     },
-    entry_points={"console_scripts": [f"autoseg_{name}=autoseg.commands.{name}:main" for name in COMMANDS]},
+    entry_points={
+        "console_scripts": [
+            *(f"autoseg_{name}=autoseg.commands.{name}:main" for name in COMMANDS),
+            "prognosis=prognosis.commands.main:main",
+        ]
+    },
 )

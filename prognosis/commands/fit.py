@@ -1,0 +1,145 @@
+"""prognosis fit: fits a target's model, and says how good it is at a hospital that it has not seen."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from autoseg.commands.entry import RESEARCH_ONLY, add_shared_options
+
+if TYPE_CHECKING:
+    from prognosis.cohort import Cohort
+    from prognosis.features.table import FeatureTable
+    from prognosis.validation.evaluation import Evaluation
+    from prognosis.validation.rung import FoldFit
+
+TITLES = {
+    "c_index": "C-index",
+    "c_index_across_centres": "across centres",
+    "uno_c": "Uno's C",
+    "auc": "AUC",
+    "auc_across_centres": "across centres",
+    "balanced_accuracy": "balanced accuracy",
+}
+
+
+def add(subparsers: Any) -> None:
+    """Adds `fit` to the subcommands of `prognosis`."""
+    text = "Fit a target's model on a cohort, beside controls, and evaluate it with whole centres held out."
+    options = subparsers.add_parser("fit", help=text, description=text)
+    options.add_argument("--target", required=True, metavar="NAME", help="what to predict: rfs, hpv, or a target of cohort.toml")
+    add_shared_options(options)
+    options.add_argument("--table", type=Path, metavar="FILE", help="the clinical table (default: DIR/cases.csv)")
+    options.add_argument("--cohort", type=Path, metavar="TOML", help="what the table's columns are (default: DIR/cohort.toml, if there)")
+    options.add_argument("--features", type=Path, metavar="FILE", help="image features (default: what prognosis features wrote)")
+    options.add_argument("--no-features", action="store_true", help="clinical columns only, although there are images")
+    options.add_argument("--truth", type=Path, metavar="FILE", help="truth.csv of a generated cohort: shows the ceiling")
+    options.add_argument("--seed", type=int, default=0, metavar="N", help="of folds and bootstrap")
+
+
+def call(parsed: argparse.Namespace) -> dict[str, Any]:
+    """Writes evaluation.json, predictions.csv and model.json under the plan's folder, prints what may be said, and returns it for --json.
+
+    Raises:
+        CohortError, TargetError, FeatureError, FitError: the input does not make a cohort that a model can be fitted on.
+    """
+    from autoseg.dataset.workspace import Workspace
+    from prognosis import require_survival
+    from prognosis.cohort import load_cohort
+    from prognosis.targets import read_declaration
+    from prognosis.validation.ceiling import read_truth
+    from prognosis.validation.nested import evaluate, fit_final
+
+    require_survival()
+    workspace = Workspace.of(parsed.dataset, parsed.work, parsed.name)
+    folder = workspace.root / workspace.name / "prognosis"
+    sources = _sources(parsed, folder / "features.csv")
+    declaration = read_declaration(sources.get("cohort"))
+    features = _features(sources)
+    cohort = load_cohort(sources["table"], features, declaration.target(parsed.target), declaration)
+    truth = read_truth(sources["truth"], cohort) if "truth" in sources else None
+    saw_centre = features.segmentation_saw_centre if features is not None else None
+    evaluation = evaluate(cohort, parsed.seed, truth, saw_centre)
+    final = fit_final(cohort, parsed.seed)
+    written = _write(folder / cohort.target.name, sources, cohort, evaluation, final)
+    print(f"{_text(evaluation)}\nwritten: {', '.join(map(str, written))}\n{RESEARCH_ONLY}")
+    return {"files": [str(path) for path in written], **evaluation.to_json()}
+
+
+def _sources(parsed: argparse.Namespace, usual_features: Path) -> dict[str, Path]:
+    """The files that are read, by what they are."""
+    from prognosis.errors import FitError
+
+    sources = {"table": parsed.table or parsed.dataset / "cases.csv"}
+    usual = parsed.dataset / "cohort.toml"
+    if parsed.cohort or usual.exists():
+        sources["cohort"] = parsed.cohort or usual
+    if not parsed.no_features:
+        if parsed.features or usual_features.exists():
+            sources["features"] = parsed.features or usual_features
+        elif (parsed.dataset / "imagesTr").is_dir():
+            raise FitError(
+                f"{usual_features}: the images are not measured yet. Run: prognosis features -d {parsed.dataset} (after training), or fit "
+                "clinical columns alone with --no-features"
+            )
+    if parsed.truth:
+        sources["truth"] = parsed.truth
+    return sources
+
+
+def _features(sources: dict[str, Path]) -> FeatureTable | None:
+    from prognosis.features.table import FeatureTable
+
+    return FeatureTable.read(sources["features"]) if "features" in sources else None
+
+
+def _write(folder: Path, sources: dict[str, Path], cohort: Cohort, evaluation: Evaluation, final: FoldFit) -> tuple[Path, ...]:
+    """The model is written last: where it stands, what it was evaluated by stands too."""
+    from autoseg import files
+    from prognosis.models.document import PrognosisModel, write_model
+    from prognosis.validation.evaluation import centre_table
+
+    evaluated, predicted, model = folder / "evaluation.json", folder / "predictions.csv", folder / "model.json"
+    files.write_json(evaluated, evaluation.to_json())
+    files.write_text(predicted, evaluation.predictions_csv())
+    read = {**sources, "evaluation": evaluated, "predictions": predicted}
+    write_model(
+        model,
+        PrognosisModel(
+            target=cohort.target,
+            fitted=final.fitted,
+            threshold=final.selection.threshold,
+            cut=final.cut,
+            training={"patients": len(cohort.patients), "centres": centre_table(cohort), "seed": evaluation.seed},
+            folds={name: [fold["name"] for fold in rung["folds"]] for name, rung in evaluation.rungs.items()},
+            segmentation_saw_centre=evaluation.segmentation_saw_centre,
+            hashes={name: files.sha256_file(path) for name, path in read.items()},
+        ),
+    )
+    return evaluated, predicted, model
+
+
+def _text(evaluation: Evaluation) -> str:
+    """The statement, the cohort's flow, and each rung's models side by side."""
+    lines = list(evaluation.statement)
+    lines += ["", "cohort:"]
+    for step in evaluation.cohort.flow:
+        lines.append(f"  {step.patients:6d}  {step.step}" + (f" ({step.removed} out: {step.why})" if step.removed else ""))
+    for name, rung in evaluation.rungs.items():
+        lines += ["", "centres held out:" if name == "centre" else "random folds:", *_table(rung["models"], rung["ceiling"])]
+    lines += [f"note: {note}" for note in evaluation.notes]
+    return "\n".join(lines)
+
+
+def _table(models: dict[str, Any], ceiling: dict[str, Any]) -> list[str]:
+    from prognosis.validation.statement import number
+
+    rows = {**models, **{f"truth ({name})": metrics for name, metrics in ceiling.items()}}
+    columns = [name for name in TITLES if name in models["null"]]
+    width = max(map(len, rows)) + 2
+    lines = ["  " + "".ljust(width) + "".join(TITLES[name].ljust(24) for name in columns)]
+    for row, metrics in rows.items():
+        cells = (number(metrics[name]) if name in metrics else "" for name in columns)
+        lines.append(("  " + row.ljust(width) + "".join(cell.ljust(24) for cell in cells)).rstrip())
+    return lines

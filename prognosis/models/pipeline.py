@@ -1,0 +1,127 @@
+"""One model from a frame of predictors to a risk: encode, then ridge Cox or ridge logistic regression."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from prognosis.errors import PrognosisModelError
+from prognosis.models.cox import Cox, fit_cox
+from prognosis.models.encode import Encoder
+from prognosis.models.logistic import Logistic, fit_logistic
+
+if TYPE_CHECKING:
+    import pandas
+
+    from prognosis.cohort import Labels, Survival
+
+Kind = Literal["survival", "binary"]
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """What is to be fitted: `fit` gives the fitted pipeline.
+
+    Args:
+        kind: of the target.
+        columns: the predictors; none for the model that tells everybody the same.
+        penalty: of the ridge; see `fit_cox` and `fit_logistic` for its unit.
+    """
+
+    kind: Kind
+    columns: tuple[str, ...]
+    penalty: float
+
+    def fit(self, frame: pandas.DataFrame, kinds: Mapping[str, str], outcome: Survival | Labels) -> Fitted:
+        """The pipeline, every step of it fitted on these rows.
+
+        Args:
+            frame: the training rows, and no others.
+            kinds: "numeric" or "categorical" by column.
+            outcome: of the same rows.
+
+        Raises:
+            FitError: no event, one class, or no convergence.
+        """
+        encoder = Encoder.fit(frame, kinds, self.columns)
+        return Fitted(self, encoder, fit_model(self.kind, encoder.matrix(frame), outcome, self.penalty))
+
+    @staticmethod
+    def from_state(state: Mapping[str, Any]) -> Fitted:
+        """The fitted pipeline whose `state` this was.
+
+        Raises:
+            PrognosisModelError: something is missing or of the wrong kind.
+        """
+        try:
+            pipeline = Pipeline(state["kind"], tuple(state["columns"]), float(state["penalty"]))
+            encoder = Encoder.from_state(state["encoder"])
+            model = (Cox if pipeline.kind == "survival" else Logistic).from_state(state["model"])
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise PrognosisModelError(
+                f"the state of a model is not complete: {type(error).__name__} {error}. Fit the model again"
+            ) from error
+        if len(model.coefficients) != len(encoder.names):
+            raise PrognosisModelError(
+                f"the state of a model has {len(model.coefficients)} coefficients for {len(encoder.names)} columns. Fit the model again"
+            )
+        return Fitted(pipeline, encoder, model)
+
+
+def fit_model(kind: Kind, matrix: np.ndarray, outcome: Survival | Labels, penalty: float) -> Cox | Logistic:
+    """The model of a target's kind, fitted on encoded training rows.
+
+    Raises:
+        FitError: as `Pipeline.fit`.
+    """
+    if kind == "survival":
+        return fit_cox(matrix, np.asarray(outcome.time_days, dtype=float), np.asarray(outcome.event, dtype=bool), penalty)
+    return fit_logistic(matrix, np.asarray(outcome.positive, dtype=bool), penalty)
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A fitted pipeline: knows what it was, what its columns mean and what the model learned."""
+
+    pipeline: Pipeline
+    encoder: Encoder
+    model: Cox | Logistic
+
+    def risk(self, frame: pandas.DataFrame) -> np.ndarray:
+        """The log hazard ratio (survival) or log odds (binary) of each row, shape (n,).
+
+        Raises:
+            PrognosisModelError: the frame lacks a column.
+        """
+        return self.model.risk(self.encoder.matrix(frame))
+
+    def survival(self, frame: pandas.DataFrame, times_days: Sequence[float] | np.ndarray) -> np.ndarray:
+        """S(t) of each row, shape (n, len(times_days)); nan beyond the follow-up of the training rows. Survival targets only."""
+        assert isinstance(self.model, Cox)
+        return self.model.survival(self.encoder.matrix(frame), times_days)
+
+    def probability(self, frame: pandas.DataFrame) -> np.ndarray:
+        """The probability of being positive of each row, shape (n,). Binary targets only."""
+        assert isinstance(self.model, Logistic)
+        return self.model.probability(self.encoder.matrix(frame))
+
+    def outside(self, frame: pandas.DataFrame) -> list[tuple[str, ...]]:
+        """For each patient, in words, what no training patient showed; see `Encoder.outside`."""
+        return self.encoder.outside(frame)
+
+    def coefficients(self) -> dict[str, float]:
+        """The coefficient of each matrix column by its name."""
+        return dict(zip(self.encoder.names, self.model.coefficients.tolist(), strict=True))
+
+    def state(self) -> dict[str, Any]:
+        """Every fitted number and level, as JSON; `Pipeline.from_state` takes it back."""
+        return {
+            "kind": self.pipeline.kind,
+            "columns": list(self.pipeline.columns),
+            "penalty": self.pipeline.penalty,
+            "encoder": self.encoder.state(),
+            "model": self.model.state(),
+        }
