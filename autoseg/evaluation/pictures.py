@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -19,13 +20,21 @@ IMAGE_FOLDERS = ("imagesTs",)
 """Where a dataset's further images lie, beside those of its training cases."""
 
 
-def draw_cases(evaluation: Evaluation, reference: Masks, prediction: Masks, dataset: Path, folder: Path) -> dict[str, Path]:
+def draw_cases(
+    evaluation: Evaluation,
+    reference: Masks,
+    prediction: Masks,
+    dataset: Path,
+    folder: Path,
+    title: Callable[[CaseScores], str] | None = None,
+) -> dict[str, Path]:
     """Case name -> the PNG drawn for it in `folder`; a case whose images cannot be read is left out and said.
 
     Args:
         evaluation: of these masks; its cases are drawn.
         reference, prediction: as `evaluate` takes them.
         dataset: the dataset folder; images are those of its training cases and in imagesTs.
+        title: what stands above a picture; None: the case and its centre.
 
     Raises:
         DatasetError: the dataset folder is not valid.
@@ -41,12 +50,25 @@ def draw_cases(evaluation: Evaluation, reference: Masks, prediction: Masks, data
             continue
         path = folder / f"{scored.case}.png"
         try:
-            _draw(path, case, references[scored.case], predictions[scored.case], opened.channels, evaluation, scored)
+            _draw(
+                path,
+                case,
+                references[scored.case],
+                predictions[scored.case],
+                opened.channels,
+                evaluation,
+                scored,
+                (title or _title)(scored),
+            )
         except AutosegError as error:
             logger.warning("case %s: no picture: %s", scored.case, error)
             continue
         drawn[scored.case] = path
     return drawn
+
+
+def _title(scored: CaseScores) -> str:
+    return f"{scored.case}, {scored.centre}" if scored.centre else scored.case
 
 
 def _cases_with_images(dataset: Dataset) -> dict[str, Case]:
@@ -59,7 +81,14 @@ def _cases_with_images(dataset: Dataset) -> dict[str, Case]:
 
 
 def _draw(
-    path: Path, case: Case, reference: Path, prediction: Path, channels: tuple[str, ...], evaluation: Evaluation, scored: CaseScores
+    path: Path,
+    case: Case,
+    reference: Path,
+    prediction: Path,
+    channels: tuple[str, ...],
+    evaluation: Evaluation,
+    scored: CaseScores,
+    title: str,
 ) -> None:
     from autoseg.images import read_channels, read_mask, reorientation_to_canonical
 
@@ -78,6 +107,6 @@ def _draw(
         geometry.spacing,
         labels={name: value for name, value in evaluation.labels.items() if isinstance(value, int)},
         channels=channels,
-        title=f"{scored.case}, {scored.centre}" if scored.centre else scored.case,
+        title=title,
         dice={name: scores.dice for name, scores in scored.scores.items()},
     )

@@ -1,0 +1,1 @@
+"""The report: one page that can be read by itself, without a network."""

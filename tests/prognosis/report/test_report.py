@@ -1,0 +1,92 @@
+"""The page: what it says first, what it must not hold, and that nothing in it is fetched."""
+
+import re
+from html.parser import HTMLParser
+
+import pytest
+from cohorts import make_cohort
+
+from autoseg import files
+from autoseg.dataset.workspace import Workspace
+from prognosis.errors import PrognosisModelError
+from prognosis.report import html
+from prognosis.report.report import write_report
+from prognosis.validation.nested import evaluate
+
+VOID = {"meta", "img", "br"}
+
+
+class Checked(HTMLParser):
+    """Every element is closed by its own end tag."""
+
+    def __init__(self):
+        super().__init__()
+        self.open = []
+
+    def handle_starttag(self, tag, attributes):
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory):
+    found = Workspace.of(tmp_path_factory.mktemp("data"))
+    for kind, saw in (("survival", False), ("binary", True)):
+        cohort = make_cohort(kind, n=72, centres=3, prevalence_shift=0.6)
+        evaluation = evaluate(cohort, resamples=20, segmentation_saw_centre=saw)
+        folder = found.root / found.name / "prognosis" / cohort.target.name
+        files.write_json(folder / "evaluation.json", evaluation.to_json())
+        files.write_text(folder / "predictions.csv", evaluation.predictions_csv())
+    return found
+
+
+def written(workspace, path, **options):
+    write_report(path, workspace, None, **options)
+    return path.read_text(encoding="utf-8")
+
+
+def test_the_page_is_whole_and_fetches_nothing(workspace, tmp_path):
+    page = written(workspace, tmp_path / "report.html")
+    checked = Checked()
+    checked.feed(page)
+    assert checked.open == []
+    assert not re.search(r"(src|href)=\"(?!data:|#)", page)
+    assert "@import" not in page
+    assert "<script" not in page
+    assert page.count("research use only") >= 2
+
+
+def test_what_stands_in_the_way_of_a_conclusion_comes_first(workspace, tmp_path):
+    page = written(workspace, tmp_path / "report.html", targets=["hpv"])
+    first = page.index('class="first warn"')
+    assert "segmentation_saw_centre: true" in page[first : first + 600]
+    assert page.index("HPV status") < first < page.index("What was asked") < page.index("Cohort flow") < page.index("Model beside controls")
+    assert page.index("Model beside controls") < page.index("What could not be concluded")
+    assert "the centre alone (a control)" in page
+
+
+def test_no_patient_is_in_the_page_unless_asked_for(workspace, tmp_path):
+    assert not re.search(r"P00\d\d", written(workspace, tmp_path / "a.html"))
+    page = written(workspace, tmp_path / "b.html", with_patients=True, targets=["rfs"])
+    assert len(set(re.findall(r"P00\d\d", page))) == 72
+
+
+def test_names_are_escaped(workspace):
+    assert html.table(("<b>",), [("a & b",)]).count("&lt;b&gt;") == 1
+    assert "a &amp; b" in html.table(("x",), [("a & b",)])
+
+
+def test_the_same_documents_give_the_same_page(workspace, tmp_path):
+    assert written(workspace, tmp_path / "a.html") == written(workspace, tmp_path / "b.html")
+
+
+def test_nothing_fitted_and_a_document_of_another_schema_are_told(workspace, tmp_path):
+    with pytest.raises(PrognosisModelError, match="no target is fitted yet.*prognosis fit"):
+        write_report(tmp_path / "r.html", Workspace.of(tmp_path), None)
+    files.write_json(tmp_path / "autoseg-work" / "default" / "prognosis" / "rfs" / "evaluation.json", {"schema": "other/1"})
+    with pytest.raises(PrognosisModelError, match="is no evaluation of this release"):
+        write_report(tmp_path / "r.html", Workspace.of(tmp_path), None)
+    assert not (tmp_path / "r.html").exists()
