@@ -47,6 +47,37 @@ def add_shared_options(options: argparse.ArgumentParser, *, dataset: bool = True
     options.add_argument("--json", type=Path, metavar="FILE", help="also write the result to FILE as JSON")
 
 
+def add_segmentation_options(options: argparse.ArgumentParser) -> None:
+    """What a command needs that segments new images: what is read, by which model, and how."""
+    options.add_argument(
+        "-i",
+        "--input",
+        nargs="+",
+        type=Path,
+        required=True,
+        metavar="IN",
+        help="a folder in the dataset's channel naming, or the files of one case",
+    )
+    options.add_argument("-m", "--model", type=Path, metavar="MODEL", help="a model folder (default: the dataset's own finished folds)")
+    options.add_argument(
+        "-c", "--configuration", metavar="NAME", help="which configuration of the plan (default: 3d_fullres, 2d for 2-D data)"
+    )
+    options.add_argument("-f", "--folds", nargs="+", metavar="FOLD", help="which folds to ensemble (default: all finished ones)")
+    options.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:i")
+    options.add_argument("--no-mirroring", action="store_true", help="no test-time flips: up to eight times faster")
+    options.add_argument(
+        "--step", type=float, metavar="SHARE", help="step of the sliding window as a share of the patch (default: the plan's, 0.5)"
+    )
+    options.add_argument(
+        "--resume", action="store_true", help="skip cases that are already predicted by the same model from the same files"
+    )
+    options.add_argument(
+        "--replace-nonfinite",
+        action="store_true",
+        help="replace NaN and Inf voxels by the image's minimum, and say so, instead of refusing",
+    )
+
+
 def add_set_option(options: argparse.ArgumentParser) -> None:
     """--set KEY=VALUE, as often as wanted."""
     options.add_argument(

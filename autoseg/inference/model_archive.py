@@ -7,6 +7,7 @@ import stat
 import tempfile
 import weakref
 import zipfile
+import zlib
 from pathlib import Path, PurePosixPath
 
 from autoseg.errors import ModelError
@@ -59,7 +60,8 @@ def unpack(archive: Path, target: Path, marker: str) -> Path:
             raise ModelError(f"{archive}: would unpack to {total / 2**30:.1f} GiB; more than a model has, or than is free in {target}")
         try:
             opened.extractall(target, members=entries)
-        except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError) as error:
+        # RuntimeError: encrypted; NotImplementedError: an unknown compression; the others: damaged or cut short.
+        except (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError) as error:
             raise ModelError(f"{archive}: cannot be unpacked: {error}") from None
     found = sorted(target.rglob(marker), key=lambda p: len(p.parts))
     return found[0].parent if found else target

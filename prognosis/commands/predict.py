@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from autoseg.commands.entry import add_shared_options
+from autoseg.commands.entry import add_segmentation_options, add_shared_options
 
 
 def add(subparsers: Any) -> None:
@@ -14,15 +14,7 @@ def add(subparsers: Any) -> None:
     text = "Segment new patients with the dataset's own folds, measure, and tell each fitted target's risk."
     options = subparsers.add_parser("predict", help=text, description=text)
     add_shared_options(options)
-    options.add_argument(
-        "-i",
-        "--input",
-        nargs="+",
-        type=Path,
-        required=True,
-        metavar="IN",
-        help="a folder in the dataset's channel naming, or the files of one case",
-    )
+    add_segmentation_options(options)
     options.add_argument(
         "-o", "--output", type=Path, required=True, metavar="OUT", help="the folder for predictions.csv, predictions.json and masks/"
     )
@@ -36,16 +28,6 @@ def add(subparsers: Any) -> None:
     options.add_argument("--target", nargs="+", metavar="NAME", help="which fitted targets (default: all)")
     options.add_argument(
         "--times", nargs="+", type=_days, metavar="DAYS", help="when survival is told (default: 1, 2, 3, 5 years and the targets' horizons)"
-    )
-    options.add_argument("-m", "--model", type=Path, metavar="MODEL", help="a segmentation model folder (default: the dataset's own)")
-    options.add_argument("-c", "--configuration", metavar="NAME", help="which configuration of the plan segments (default: 3d_fullres)")
-    options.add_argument("-f", "--folds", nargs="+", metavar="FOLD", help="which folds to ensemble (default: all finished ones)")
-    options.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:i")
-    options.add_argument("--no-mirroring", action="store_true", help="no test-time flips: up to eight times faster")
-    options.add_argument("--step", type=float, metavar="SHARE", help="step of the sliding window (default: the plan's)")
-    options.add_argument("--resume", action="store_true", help="keep masks that the same model made from the same files")
-    options.add_argument(
-        "--replace-nonfinite", action="store_true", help="replace NaN and Inf voxels by the image's minimum instead of refusing"
     )
 
 

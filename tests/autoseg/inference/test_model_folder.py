@@ -222,6 +222,21 @@ def test_an_archive_that_reaches_out_is_refused_before_any_write(model, tmp_path
     assert not list(tmp_path.parent.glob("evil*"))
 
 
+@pytest.mark.parametrize("at", [0.02, 0.3, 0.6])
+def test_an_archive_with_damaged_compressed_bytes_is_told(model, tmp_path, at):
+    path = tmp_path / "model.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.write(model / "plan.json", "plan.json")
+        entry = archive.getinfo("plan.json")
+    content = bytearray(path.read_bytes())
+    start = entry.header_offset + 30 + len("plan.json")
+    place = start + int(at * entry.compress_size)
+    content[place : place + 8] = bytes(byte ^ 0xFF for byte in content[place : place + 8])
+    path.write_bytes(content)
+    with pytest.raises(ModelError, match="model.zip: cannot be unpacked"):
+        ModelFolder.open(path)
+
+
 def test_an_archive_with_a_link_or_too_many_bytes_is_refused(model, tmp_path, monkeypatch):
     archive = zipped(model, tmp_path / "model")
     monkeypatch.setattr("autoseg.inference.model_archive.MAX_UNPACKED_BYTES", 1000)
