@@ -160,7 +160,7 @@ def _write_tables(folder: Path, cohort: Patients) -> None:
             "schema": "autoseg-features/1",
             "csv_sha256": hashlib.sha256(table.encode()).hexdigest(),
             # No network drew anything here, so none has seen a centre.
-            "segmentation_saw_centre": False,
+            "segmentation_saw_centre": None,
             "scheme": "",
             "configuration": "",
             "labels": {},
