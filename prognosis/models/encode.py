@@ -131,6 +131,17 @@ class Encoder:
         return tuple(names)
 
     @property
+    def sources(self) -> tuple[str | None, ...]:
+        """Which column of the frame each column of the matrix comes from; None for a missing flag."""
+        found: list[str | None] = []
+        for part in self.parts:
+            if isinstance(part, MissingFlag):
+                found.append(None)
+            else:
+                found += [part.name] * (len(part.levels) if isinstance(part, Levels) else 1)
+        return tuple(found)
+
+    @property
     def columns(self) -> tuple[str, ...]:
         """The columns that a frame must have."""
         needed: dict[str, None] = {}

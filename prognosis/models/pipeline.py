@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -22,32 +22,51 @@ Kind = Literal["survival", "binary"]
 
 
 @dataclass(frozen=True)
+class Penalty:
+    """How strongly a ridge shrinks; see `fit_cox` and `fit_logistic` for the unit.
+
+    Attributes:
+        established: of the columns that are expected to matter: clinical ones and tumour volumes.
+        others: of the many further image features, most of which do not, and of missing flags.
+    """
+
+    established: float
+    others: float
+
+
+@dataclass(frozen=True)
 class Pipeline:
     """What is to be fitted: `fit` gives the fitted pipeline.
 
     Args:
         kind: of the target.
         columns: the predictors; none for the model that tells everybody the same.
-        penalty: of the ridge; see `fit_cox` and `fit_logistic` for its unit.
+        established: those of them that the ridge shrinks as established ones.
+        penalty: of the ridge.
     """
 
     kind: Kind
     columns: tuple[str, ...]
-    penalty: float
+    established: tuple[str, ...]
+    penalty: Penalty
 
-    def fit(self, frame: pandas.DataFrame, kinds: Mapping[str, str], outcome: Survival | Labels) -> Fitted:
+    def fit(
+        self, frame: pandas.DataFrame, kinds: Mapping[str, str], outcome: Survival | Labels, strata: np.ndarray | None = None
+    ) -> Fitted:
         """The pipeline, every step of it fitted on these rows.
 
         Args:
             frame: the training rows, and no others.
             kinds: "numeric" or "categorical" by column.
             outcome: of the same rows.
+            strata: a label a row, of what the coefficients need not explain; see `fit_cox` and `fit_logistic`.
 
         Raises:
             FitError: no event, one class, or no convergence.
         """
         encoder = Encoder.fit(frame, kinds, self.columns)
-        return Fitted(self, encoder, fit_model(self.kind, encoder.matrix(frame), outcome, self.penalty))
+        penalties = ridge_penalties(encoder, self.established, self.penalty)
+        return Fitted(self, encoder, fit_model(self.kind, encoder.matrix(frame), outcome, penalties, strata))
 
     @staticmethod
     def from_state(state: Mapping[str, Any]) -> Fitted:
@@ -57,7 +76,8 @@ class Pipeline:
             PrognosisModelError: something is missing or of the wrong kind.
         """
         try:
-            pipeline = Pipeline(state["kind"], tuple(state["columns"]), float(state["penalty"]))
+            penalty = Penalty(float(state["penalty"]["established"]), float(state["penalty"]["others"]))
+            pipeline = Pipeline(state["kind"], tuple(state["columns"]), tuple(state["established"]), penalty)
             encoder = Encoder.from_state(state["encoder"])
             model = (Cox if pipeline.kind == "survival" else Logistic).from_state(state["model"])
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -71,15 +91,26 @@ class Pipeline:
         return Fitted(pipeline, encoder, model)
 
 
-def fit_model(kind: Kind, matrix: np.ndarray, outcome: Survival | Labels, penalty: float) -> Cox | Logistic:
+def ridge_penalties(encoder: Encoder, established: Collection[str], penalty: Penalty) -> np.ndarray:
+    """The penalty of each column of an encoder's matrix."""
+    return np.array([penalty.established if source in established else penalty.others for source in encoder.sources], dtype=float)
+
+
+def fit_model(
+    kind: Kind, matrix: np.ndarray, outcome: Survival | Labels, penalties: np.ndarray, strata: np.ndarray | None = None
+) -> Cox | Logistic:
     """The model of a target's kind, fitted on encoded training rows.
+
+    Args:
+        penalties: of each column of the matrix.
+        strata: as for `Pipeline.fit`.
 
     Raises:
         FitError: as `Pipeline.fit`.
     """
     if kind == "survival":
-        return fit_cox(matrix, np.asarray(outcome.time_days, dtype=float), np.asarray(outcome.event, dtype=bool), penalty)
-    return fit_logistic(matrix, np.asarray(outcome.positive, dtype=bool), penalty)
+        return fit_cox(matrix, np.asarray(outcome.time_days, dtype=float), np.asarray(outcome.event, dtype=bool), penalties, strata)
+    return fit_logistic(matrix, np.asarray(outcome.positive, dtype=bool), penalties, strata)
 
 
 @dataclass(frozen=True)
@@ -121,7 +152,8 @@ class Fitted:
         return {
             "kind": self.pipeline.kind,
             "columns": list(self.pipeline.columns),
-            "penalty": self.pipeline.penalty,
+            "established": list(self.pipeline.established),
+            "penalty": asdict(self.pipeline.penalty),
             "encoder": self.encoder.state(),
             "model": self.model.state(),
         }

@@ -11,6 +11,9 @@ CENTRE_COLUMN = "(centre)"
 RUNGS = ("centre", "random")
 """How patients are held out: whole centres (is it true at another hospital?), or at random (what most papers report)."""
 
+ESTABLISHED = ("clinical", "volume")
+"""Groups of columns that are expected to matter: the ridge shrinks them less than the many further image features."""
+
 
 @dataclass(frozen=True)
 class Model:

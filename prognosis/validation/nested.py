@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -176,7 +177,7 @@ def _by_fold(part: Part, rung: Rung, model: str, weights: np.ndarray) -> list[di
             found |= {"low": None, "high": None}
         entry = {"fold": fold.name, **found}
         if fit is not None:
-            entry |= {"penalty": fit.selection.penalty, "threshold": fit.selection.threshold, "cut": fit.cut}
+            entry |= {"penalty": asdict(fit.selection.penalty), "threshold": fit.selection.threshold, "cut": fit.cut}
         told.append(entry)
     return told
 

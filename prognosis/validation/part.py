@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from prognosis.models.registry import CENTRE_COLUMN
+from prognosis.models.registry import CENTRE_COLUMN, ESTABLISHED
 
 if TYPE_CHECKING:
     import pandas
@@ -46,6 +46,14 @@ class Part:
     def take(self, rows: np.ndarray) -> Part:
         """These rows alone."""
         return replace(self, frame=self.frame.iloc[rows], outcome=self.outcome.select(rows), centre=self.centre[rows])
+
+    def established(self, columns: Sequence[str]) -> tuple[str, ...]:
+        """Those of some columns that are expected to matter; see `Penalty`."""
+        return tuple(column for column in columns if self.groups.get(column) in ESTABLISHED)
+
+    def strata(self, columns: Sequence[str]) -> np.ndarray | None:
+        """What a model of these columns need not explain: the centre, unless it is what the model is about."""
+        return None if CENTRE_COLUMN in columns else self.centre
 
     def __len__(self) -> int:
         return len(self.centre)

@@ -79,7 +79,8 @@ def fit_fold(train: Part, columns: Sequence[str], rung: str, seed: Sequence[int]
         FitError: no event, one class, or no convergence.
     """
     selection = select(train, columns, rung, seed)
-    fitted = Pipeline(train.kind, tuple(columns), selection.penalty).fit(train.frame, train.kinds, train.outcome)
+    pipeline = Pipeline(train.kind, tuple(columns), train.established(columns), selection.penalty)
+    fitted = pipeline.fit(train.frame, train.kinds, train.outcome, train.strata(columns))
     return FoldFit(fitted, selection, float(np.median(fitted.risk(train.frame))))
 
 

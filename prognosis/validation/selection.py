@@ -11,17 +11,17 @@ from typing import Any
 import numpy as np
 
 from prognosis.errors import FitError
-from prognosis.models.cox import partial_log_likelihood
+from prognosis.models.cox import partial_log_likelihood, rows_of
 from prognosis.models.encode import Encoder
-from prognosis.models.logistic import log_likelihood
-from prognosis.models.pipeline import fit_model
+from prognosis.models.logistic import levelled_log_likelihood
+from prognosis.models.pipeline import Penalty, fit_model, ridge_penalties
 from prognosis.validation.folds import Fold, inner_folds
 from prognosis.validation.part import Part
 
 PENALTIES = (0.01, 0.05, 0.25, 1.0, 4.0, 16.0)
 """What the inner loop chooses from, in units of the information in the data; see `fit_cox` and `fit_logistic`."""
 
-FALLBACK = 1.0
+FALLBACK = Penalty(1.0, 1.0)
 """The penalty where no inner fold can be scored."""
 
 
@@ -36,8 +36,8 @@ class Selection:
         folds: the inner folds' names.
     """
 
-    penalty: float
-    scores: tuple[tuple[float, float], ...]
+    penalty: Penalty
+    scores: tuple[tuple[Penalty, float], ...]
     threshold: float | None
     folds: tuple[str, ...]
 
@@ -56,11 +56,11 @@ def select(part: Part, columns: Sequence[str], rung: str, seed: Sequence[int]) -
         seed: of the inner folds.
     """
     folds = tuple(inner_folds(rung, tuple(part.centre), part.happened, seed))
-    candidates = PENALTIES if columns else (FALLBACK,)
+    candidates = _candidates(part, columns)
     risks = _held_out(part, tuple(columns), candidates, folds)
-    usable = _scores(part, folds, risks)
+    usable = _scores(part, folds, risks, part.strata(columns))
     # Of equal scores the larger penalty: it promises less.
-    penalty = max(usable, key=lambda candidate: (usable[candidate], candidate)) if usable else FALLBACK
+    penalty = max(usable, key=lambda one: (usable[one], one.established, one.others)) if usable else FALLBACK
     threshold = _threshold(part, risks[penalty]) if part.kind == "binary" else None
     return Selection(penalty, tuple(usable.items()) if len(candidates) > 1 else (), threshold, tuple(fold.name for fold in folds))
 
@@ -82,16 +82,27 @@ def best_threshold(positive: np.ndarray, probability: np.ndarray) -> float:
     return float(best[len(best) // 2])
 
 
-def _held_out(part: Part, columns: tuple[str, ...], penalties: Sequence[float], folds: Sequence[Fold]) -> dict[float, np.ndarray]:
+def _candidates(part: Part, columns: Sequence[str]) -> tuple[Penalty, ...]:
+    """What there is to choose from: established columns are shrunk as much as the others or less; of one kind alone, all alike."""
+    if not columns:
+        return (FALLBACK,)
+    if len(part.established(columns)) in (0, len(columns)):
+        return tuple(Penalty(value, value) for value in PENALTIES)
+    return tuple(Penalty(one, other) for one in PENALTIES for other in PENALTIES[1:] if other >= one)
+
+
+def _held_out(part: Part, columns: tuple[str, ...], penalties: Sequence[Penalty], folds: Sequence[Fold]) -> dict[Penalty, np.ndarray]:
     """penalty -> each patient's risk from the inner fold that held it out; nan where that fold could not be fitted."""
     risks = {penalty: np.full(len(part), np.nan) for penalty in penalties}
+    established = part.established(columns)
     for fold in folds:
         train = part.take(fold.train)
         encoder = Encoder.fit(train.frame, train.kinds, columns)
         matrix, held_out = encoder.matrix(train.frame), encoder.matrix(part.frame.iloc[fold.test])
         for penalty, risk in risks.items():
             with suppress(FitError):  # no event, one class, or no convergence: the fold says nothing about this penalty
-                risk[fold.test] = fit_model(part.kind, matrix, train.outcome, penalty).risk(held_out)
+                strengths = ridge_penalties(encoder, established, penalty)
+                risk[fold.test] = fit_model(part.kind, matrix, train.outcome, strengths, train.strata(columns)).risk(held_out)
     return risks
 
 
@@ -104,27 +115,27 @@ def _threshold(part: Part, log_odds: np.ndarray) -> float:
     return best_threshold(part.happened[known], expit(log_odds[known]))
 
 
-def _scores(part: Part, folds: Sequence[Fold], risks: Mapping[float, np.ndarray]) -> dict[float, float]:
+def _scores(part: Part, folds: Sequence[Fold], risks: Mapping[Penalty, np.ndarray], strata: np.ndarray | None) -> dict[Penalty, float]:
     """The score of each penalty that could be fitted wherever any could, so that all are scored on the same patients."""
     fitted = {penalty: [fold for fold in folds if np.isfinite(risk[fold.test]).all()] for penalty, risk in risks.items()}
     most = max(map(len, fitted.values()))
-    scores = {penalty: _likelihood(part, fitted[penalty], risk) for penalty, risk in risks.items() if len(fitted[penalty]) == most}
+    scores = {penalty: _likelihood(part, fitted[penalty], risk, strata) for penalty, risk in risks.items() if len(fitted[penalty]) == most}
     return {penalty: score for penalty, score in scores.items() if math.isfinite(score)}
 
 
-def _likelihood(part: Part, folds: Sequence[Fold], risk: np.ndarray) -> float:
-    """Mean log likelihood of held-out patients; -inf where nobody can be scored.
+def _likelihood(part: Part, folds: Sequence[Fold], risk: np.ndarray, strata: np.ndarray | None) -> float:
+    """Mean log likelihood of held-out patients, compared within one inner fold and one stratum; -inf where nobody can be scored.
 
-    Survival: the partial likelihood among patients of one inner fold and one centre, an event. Binary: the likelihood, a patient.
+    Survival: the partial likelihood, an event. Binary: the likelihood, a patient, each stratum at the level that suits it best: the
+    prevalence of a new hospital is not what a penalty can know.
     """
     total, count = 0.0, 0
     for fold in folds:
-        if part.kind == "binary":
-            total += log_likelihood(part.happened[fold.test], risk[fold.test])
-            count += len(fold.test)
-            continue
-        for centre in np.unique(part.centre[fold.test]):
-            rows = fold.test[part.centre[fold.test] == centre]
-            total += partial_log_likelihood(part.time_days[rows], part.happened[rows], risk[rows])
-            count += int(part.happened[rows].sum())
+        for rows in (fold.test[chosen] for chosen in rows_of(None if strata is None else strata[fold.test], len(fold.test))):
+            if part.kind == "binary":
+                total += levelled_log_likelihood(part.happened[rows], risk[rows])
+                count += len(rows)
+            else:
+                total += partial_log_likelihood(part.time_days[rows], part.happened[rows], risk[rows])
+                count += int(part.happened[rows].sum())
     return total / count if count else -math.inf

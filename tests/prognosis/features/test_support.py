@@ -6,7 +6,7 @@ import pytest
 
 from prognosis.features.feature import EMPTY_MASK, NO_NODES, NO_PET, NO_PRIMARY, PET_NOT_SUV
 from prognosis.features.support import judge
-from prognosis.models.pipeline import Pipeline
+from prognosis.models.pipeline import Penalty, Pipeline
 from prognosis.outcomes import Labels
 
 COLUMNS = {"volume_total_ml": "numeric", "suvmax_gtvp": "numeric", "suvmax_gtvn": "numeric", "Age": "numeric", "Gender": "categorical"}
@@ -26,7 +26,7 @@ def fitted():
             "Gender": np.array(["F", "M"] * (n // 2), dtype=object),
         }
     )
-    return Pipeline("binary", tuple(COLUMNS), 1.0).fit(frame, COLUMNS, Labels(rng.uniform(size=n) < 0.5))
+    return Pipeline("binary", tuple(COLUMNS), (), Penalty(1.0, 1.0)).fit(frame, COLUMNS, Labels(rng.uniform(size=n) < 0.5))
 
 
 def judged(fitted, flags=(), **changes):
@@ -78,7 +78,7 @@ def test_what_training_did_not_show_is_told_beside_the_number(fitted, flags, cha
 
 def test_images_do_not_matter_to_a_clinical_model():
     frame = pd.DataFrame({"Age": np.linspace(40, 80, 20)})
-    fitted = Pipeline("binary", ("Age",), 1.0).fit(frame, {"Age": "numeric"}, Labels(np.arange(20) % 2 == 0))
+    fitted = Pipeline("binary", ("Age",), (), Penalty(1.0, 1.0)).fit(frame, {"Age": "numeric"}, Labels(np.arange(20) % 2 == 0))
     assert judge(fitted, frame[:1], [(EMPTY_MASK, PET_NOT_SUV, NO_PRIMARY)])[0].status == "ok"
 
 

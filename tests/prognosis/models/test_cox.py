@@ -40,19 +40,49 @@ def test_partial_likelihood_term_by_term(rows):
 
 
 @pytest.mark.parametrize("penalty", [0.01, 1.0])
-def test_maximises_the_penalised_partial_likelihood(penalty):
+@pytest.mark.parametrize("strata", [None, "three"])
+def test_maximises_the_penalised_partial_likelihood(penalty, strata):
     """The gradient of the criterion, by finite differences of the test's own formula, is 0 at the coefficients."""
     matrix, time, event = patients()
+    strata = None if strata is None else np.array(["", "A", "B"], dtype=object)[np.arange(len(time)) % 3]
+    same = np.ones((len(time), len(time)), bool) if strata is None else strata[:, None] == strata
 
     def criterion(coefficients):
         risk = matrix @ coefficients
-        terms = [risk[k] - math.log(np.exp(risk[time >= time[k]]).sum()) for k in np.flatnonzero(event)]
+        terms = [risk[k] - math.log(np.exp(risk[(time >= time[k]) & same[k]]).sum()) for k in np.flatnonzero(event)]
         return sum(terms) - penalty * event.sum() * (coefficients**2).sum() / 2
 
-    found, step = fit_cox(matrix, time, event, penalty).coefficients, 1e-5
+    found, step = fit_cox(matrix, time, event, penalty, strata).coefficients, 1e-4
     for k in range(matrix.shape[1]):
         change = step * np.eye(matrix.shape[1])[k]
-        assert (criterion(found + change) - criterion(found - change)) / (2 * step) == pytest.approx(0, abs=2e-3)
+        assert (criterion(found + change) - criterion(found - change)) / (2 * step) == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize("ties", [True, False])
+@pytest.mark.parametrize("columns", [1, 4, 100])
+def test_coefficients_are_scikit_survivals(ties, columns):
+    """With a penalty for each column, more columns than patients included."""
+    from sksurv.linear_model import CoxPHSurvivalAnalysis
+    from sksurv.util import Surv
+
+    matrix, time, event = patients(columns=columns, ties=ties)
+    penalty = np.linspace(0.05, 2.0, columns)
+    theirs = CoxPHSurvivalAnalysis(alpha=penalty * event.sum(), ties="breslow", tol=1e-13).fit(matrix, Surv.from_arrays(event, time))
+    np.testing.assert_allclose(fit_cox(matrix, time, event, penalty).coefficients, theirs.coef_, atol=1e-7)
+
+
+def test_strata_do_not_compare_patients_of_different_hospitals():
+    """Every patient of hospital B relapses later and has a larger value; within hospitals the value raises the risk."""
+    random = np.random.default_rng(4)
+    value = random.normal(size=200)
+    time = np.ceil(1000 * random.exponential(np.exp(-value)))
+    hospital = np.repeat([0, 1], 100)
+    matrix, shifted, event = (value + 5 * hospital)[:, None], time + 1e6 * hospital, np.ones(200, bool)
+    assert fit_cox(matrix, shifted, event, 0.01).coefficients[0] < 0
+    apart = fit_cox(matrix, shifted, event, 0.01, hospital).coefficients[0]
+    assert 0.7 < apart < 1.3
+    # What happens between hospitals changes nothing.
+    assert fit_cox(value[:, None], time, event, 0.01, hospital).coefficients[0] == pytest.approx(apart, abs=1e-9)
 
 
 def test_baseline_hazard_is_scikit_survivals():

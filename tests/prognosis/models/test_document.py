@@ -13,14 +13,14 @@ from cohorts import make_cohort
 
 from prognosis.errors import PrognosisModelError
 from prognosis.models.document import PrognosisModel, read_model, write_model
-from prognosis.models.pipeline import Pipeline
+from prognosis.models.pipeline import Penalty, Pipeline
 
 TIMES = [1.0, 100.0, 333.3, 600.0, 1e6]
 
 
 def write(path: Path, kind: str) -> PrognosisModel:
     cohort = make_cohort(kind)
-    fitted = Pipeline(kind, tuple(cohort.groups), 0.25).fit(cohort.predictors, cohort.kinds, cohort.outcome)
+    fitted = Pipeline(kind, tuple(cohort.groups), (), Penalty(0.25, 0.25)).fit(cohort.predictors, cohort.kinds, cohort.outcome)
     model = PrognosisModel(cohort.target, fitted, 0.4, 0.1, {"patients": 90}, {"centre": ["H0"]}, None, {"table": "0" * 64})
     write_model(path, model)
     return model
@@ -95,7 +95,7 @@ def test_what_is_no_model_is_told(tmp_path, text):
 
 def test_an_incomplete_state_is_told():
     cohort = make_cohort()
-    state = Pipeline("survival", ("age",), 1.0).fit(cohort.predictors, cohort.kinds, cohort.outcome).state()
+    state = Pipeline("survival", ("age",), (), Penalty(1.0, 1.0)).fit(cohort.predictors, cohort.kinds, cohort.outcome).state()
     with pytest.raises(PrognosisModelError, match="KeyError 'baseline'"):
         Pipeline.from_state({**state, "model": {"coefficients": [0.0]}})
     with pytest.raises(PrognosisModelError, match="3 coefficients for 2 columns"):

@@ -10,7 +10,7 @@ from segmented import CONFIGURATION, SPACING, SegmentedDataset, head
 from autoseg import files
 from prognosis.features.case import FEATURES, case_features
 from prognosis.models.document import PrognosisModel, write_model
-from prognosis.models.pipeline import Pipeline
+from prognosis.models.pipeline import Penalty, Pipeline
 from prognosis.outcomes import Labels, Survival
 from prognosis.targets import SHIPPED
 
@@ -30,7 +30,7 @@ def ready(tmp_path_factory):
         "hpv": Labels(rng.uniform(size=len(frame)) < 0.5),
     }
     for name, outcome in outcomes.items():
-        fitted = Pipeline(SHIPPED[name].kind, COLUMNS, 1.0).fit(frame, kinds, outcome)
+        fitted = Pipeline(SHIPPED[name].kind, COLUMNS, (), Penalty(1.0, 1.0)).fit(frame, kinds, outcome)
         model = PrognosisModel(
             SHIPPED[name], fitted, 0.5 if name == "hpv" else None, 0.0, {"patients": len(frame)}, {}, False, {}, {"autoseg": "test"}
         )

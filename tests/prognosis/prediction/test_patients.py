@@ -6,7 +6,7 @@ import pytest
 
 from prognosis.errors import CohortError
 from prognosis.features.case import FEATURES, Measured
-from prognosis.models.pipeline import Pipeline
+from prognosis.models.pipeline import Penalty, Pipeline
 from prognosis.outcomes import Labels
 from prognosis.prediction.patients import Clinical, check_columns, model_frame
 from prognosis.targets import SHIPPED, Declaration
@@ -23,7 +23,7 @@ def fitted():
         }
     )
     kinds = {"Age": "numeric", "Tobacco Consumption": "categorical", "volume_total_ml": "numeric"}
-    return Pipeline("binary", tuple(kinds), 1.0).fit(frame, kinds, Labels(np.arange(n) % 3 == 0))
+    return Pipeline("binary", tuple(kinds), (), Penalty(1.0, 1.0)).fit(frame, kinds, Labels(np.arange(n) % 3 == 0))
 
 
 def table(tmp_path, text, cases=("A", "B"), declaration=None):
