@@ -32,6 +32,7 @@ setup(
         "joblib>=1.4",
         "matplotlib>=3.8",
         "psutil>=5.9",
+        "threadpoolctl>=3.1",
     ],
     extras_require={
         "prognosis": ["scikit-survival>=0.24"],

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +42,17 @@ COMPARED = ("volume", "clinical")
 """The models that the headline model is compared with."""
 
 
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Matrices of a few hundred rows: a second thread of the linear algebra costs more than it gains, up to twenty times as much."""
+    import scipy.linalg  # noqa: F401  # its library must be loaded to be limited
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1):
+        yield
+
+
+@_one_thread()
 def evaluate(
     cohort: Cohort,
     seed: int = 0,
@@ -85,6 +97,7 @@ def evaluate(
     return Evaluation(cohort, seed, segmentation_saw_centre, said, tuple(notes), results, not_evaluated, fits)
 
 
+@_one_thread()
 def fit_final(cohort: Cohort, seed: int = 0, model: Model = MODELS[HEADLINE]) -> FoldFit:
     """The model that goes into use, fitted on every patient; its penalty and threshold come from inner folds as in the evaluation.
 
