@@ -15,7 +15,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 SUPPORTED := import sys; v = sys.version_info[:2]; \
 	sys.exit(0 if v in ((3, 11), (3, 12)) else "error: autoseg needs Python 3.11 or 3.12, this is %d.%d; " % v + sys.argv[1])
 
-.PHONY: demo demo-short demo-cohort test lint bench install clean
+.PHONY: demo demo-short test lint bench install clean
 
 install: $(STAMP)
 
@@ -41,15 +41,12 @@ $(BIN)/pip:
 	@trap 'rm -rf $(VENV); exit 130' INT TERM; "$(PYTHON)" -m venv $(VENV) || \
 		{ rm -rf $(VENV); echo "error: $(PYTHON) cannot make $(VENV): it needs its modules venv and ensurepip" >&2; exit 1; }
 
+# From a cohort's images and clinical table to a report.
 demo: $(STAMP)
 	$(BIN)/python -P benchmarks/demo.py demo-output
 
 demo-short: $(STAMP)
 	$(BIN)/python -P benchmarks/demo.py demo-output-short --short
-
-# From a cohort's images and clinical table to a report.
-demo-cohort: $(STAMP)
-	$(BIN)/python -P benchmarks/demo_cohort.py demo-output-cohort
 
 # All of it, or a part: make test TESTS=tests/planners. PYTHONSAFEPATH: -P for the child processes as well.
 test: $(STAMP)
@@ -66,4 +63,4 @@ bench: $(STAMP)
 	$(BIN)/python -P benchmarks/augmentation.py
 
 clean:
-	rm -rf $(VENV) build *.egg-info demo-output demo-output-short demo-output-cohort htmlcov .coverage* .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) build *.egg-info demo-output demo-output-short htmlcov .coverage* .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis

@@ -70,7 +70,7 @@ def write_report(
         from prognosis.features.masks import out_of_fold_masks
 
         parts += list(segmentation_parts(dataset, workspace, out_of_fold_masks(dataset, workspace, configuration)))
-    title = " and ".join(evaluation["target"]["title"] for evaluation in evaluations.values())
+    title = f"Prognosis: {', '.join(evaluation['target']['title'] for evaluation in evaluations.values())}"
     versions = next(iter(evaluations.values()))["versions"]
     footer = f"{RESEARCH_ONLY} Made by {', '.join(f'{package} {version}' for package, version in versions.items())}."
     files.write_text(path, html.page(title, RESEARCH_ONLY, parts, footer))

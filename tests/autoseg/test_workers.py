@@ -195,13 +195,14 @@ def _is_worker(process: psutil.Process) -> bool:
 
 
 SCRIPT = """
-    import os, sys, time
+    import os, signal, sys, time
     from autoseg.workers import map_cases
 
     def work(item):
         time.sleep(300)
 
     if __name__ == "__main__":
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # what is started in the background of a shell ignores Ctrl-C
         print("started", flush=True)
         try:
             for outcome in map_cases(work, range(4), workers=2, names="abcd"):
