@@ -50,7 +50,7 @@ def _add_phantom(kinds: Any) -> None:
     phantom.add_argument("--centres", type=int, default=3, metavar="K", help="hospitals, 1 to 10")
     phantom.add_argument("--seed", type=int, default=1, metavar="S", help="the same seed gives the same bytes")
     phantom.add_argument("--new-patients", type=int, default=0, metavar="M", help="more patients, without masks and outcomes")
-    phantom.add_argument("--size", choices=("demo", "full"), default="demo", help="of the images: about 40x48x48, or CT of 512x512x200")
+    phantom.add_argument("--size", choices=("demo", "full"), default="demo", help="of the images: about 30x32x32, or CT of 512x512x200")
     phantom.add_argument("--table-only", action="store_true", help="write tables of cases and features in place of images")
     phantom.add_argument("--no-signal", action="store_true", help="outcomes that depend on nothing, HPV on the centre alone")
     add_shared_options(phantom, dataset=False)

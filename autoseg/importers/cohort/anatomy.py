@@ -88,6 +88,8 @@ def render(scene: Scene, frame: Frame) -> tuple[np.ndarray, np.ndarray, np.ndarr
         _paint(ct, share, hu)
         _paint(uptake, share, suv)
     labels = np.zeros(shape, np.uint8)
+    for blob in scene.blobs:
+        _draw_fat(blob, frame, ct, uptake)
     # GTVp last: where lesions touch, it is the one that counts
     for blob in sorted(scene.blobs, key=lambda blob: (blob.kind.label > 0, -blob.kind.label)):
         _draw(blob, frame, ct, uptake, labels)
@@ -128,9 +130,8 @@ def _draw(blob: Blob, frame: Frame, ct: np.ndarray, uptake: np.ndarray, labels: 
     box = _box(blob, frame)
     if box is None:
         return
-    z, y, x = frame.z[box[0]], frame.y[:, box[1], box[2]], frame.x[:, box[1], box[2]]
-    offset = (z - float(blob.position[0]), y - float(blob.position[1]), x - float(blob.position[2]))
-    distance = ellipsoid_distance(offset, blob.radii) + blob.ripple.at(z, y, x)
+    z, y, x = _inside(frame, box)
+    distance = ellipsoid_distance(_offset(blob, z, y, x), blob.radii) + blob.ripple.at(z, y, x)
     share = soft_inside(distance, frame.edge)
     cold = soft_inside(distance + (1 - blob.core) * float(blob.radii.min()), frame.edge) if blob.core else 0.0
     _paint(ct[box], share, blob.kind.ct + NECROSIS * cold + blob.grain.at(z, y, x))
@@ -139,9 +140,28 @@ def _draw(blob: Blob, frame: Frame, ct: np.ndarray, uptake: np.ndarray, labels: 
         labels[box][distance < 0] = blob.kind.label
 
 
+def _draw_fat(blob: Blob, frame: Frame, ct: np.ndarray, uptake: np.ndarray) -> None:
+    """Draws the fat that a structure lies in."""
+    box = _box(blob, frame)
+    if box is None or not blob.kind.fat:
+        return
+    distance = ellipsoid_distance(_offset(blob, *_inside(frame, box)), blob.radii + blob.kind.fat)
+    share = soft_inside(distance, frame.edge)
+    _paint(ct[box], share, FAT)
+    _paint(uptake[box], share, 0.35)
+
+
+def _inside(frame: Frame, box: tuple[slice, slice, slice]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    return frame.z[box[0]], frame.y[:, box[1], box[2]], frame.x[:, box[1], box[2]]
+
+
+def _offset(blob: Blob, z: np.ndarray, y: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    return z - float(blob.position[0]), y - float(blob.position[1]), x - float(blob.position[2])
+
+
 def _box(blob: Blob, frame: Frame) -> tuple[slice, slice, slice] | None:
     """The part of the arrays around a structure; None where it lies outside."""
-    reach = blob.radii + 4.0 + 2 * frame.edge
+    reach = blob.radii + 4.0 + blob.kind.fat + 2 * frame.edge
     along = bounding_box(np.abs(frame.z[:, 0, 0] - blob.position[0]) < reach[0])
     near = (np.abs(frame.y[0] - blob.position[1]) < reach[1]) & (np.abs(frame.x[0] - blob.position[2]) < reach[2])
     across = bounding_box(near)

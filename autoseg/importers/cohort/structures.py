@@ -1,7 +1,7 @@
 """What lies in the phantom's neck: lesions as the patient's record tells them, and the background that looks like them.
 
     GTVp        beside the airway; CT above muscle, uneven                            label 1
-    GTVn        in the lateral neck; CT of the same mean, even                         label 2
+    GTVn        in the lateral neck, in fat; CT of the same mean, even                 label 2
     tonsils     beside the airway; PET as tumour, CT below muscle, even
     inflamed    lateral, behind, at the jaw; PET as tumour, CT as uneven as GTVp and a little lower, drawn out along the neck
     tongue      in the middle, in front; CT and PET as GTVp
@@ -48,6 +48,7 @@ class Kind:
         radius: range in mm, of a ball of its volume; uptake: range of SUV, muscle being 0.75. Lesions have their own.
         form: how much longer than that radius its half axes are, (z, y, x).
         label: in the mask.
+        fat: mm of fat around it.
     """
 
     ct: float
@@ -56,16 +57,17 @@ class Kind:
     uptake: tuple[float, float] = (0.0, 0.0)
     form: tuple[float, float, float] = (1.0, 1.0, 1.0)
     label: int = 0
+    fat: float = 0.0
 
 
 GTVP = Kind(TUMOUR_CT, math.nan, label=1)
-GTVN = Kind(TUMOUR_CT, 10.0, label=2)
+GTVN = Kind(TUMOUR_CT, 10.0, label=2, fat=5.0)
 TONSIL = Kind(35.0, 8.0, (9.5, 13.0), (5.0, 13.0))
 INFLAMED = Kind(40.0, 68.0, (11.0, 17.0), (6.0, 15.0), form=(1.9, 0.8, 0.66))
-TONGUE = Kind(70.0, 60.0, (11.0, 14.5), (5.0, 13.0), form=(0.8, 1.25, 1.0))
+TONGUE = Kind(60.0, 55.0, (11.0, 14.5), (5.0, 13.0), form=(0.8, 1.25, 1.0))
 PAROTID = Kind(-15.0, 25.0, (12.0, 16.0), (5.0, 11.0), form=(1.3, 1.0, 0.77))
 SUBMANDIBULAR = Kind(15.0, 12.0, (9.0, 12.5), (4.0, 10.0))
-REACTIVE = Kind(TUMOUR_CT, 10.0, (6.5, 11.0), (0.8, 1.8))
+REACTIVE = Kind(TUMOUR_CT, 10.0, (6.5, 11.0), (0.8, 1.8), fat=5.0)
 BROWN_FAT = Kind(-85.0, 10.0, (7.0, 11.0), (3.0, 9.0))
 LARYNX = Kind(50.0, 8.0, (6.5, 8.5), (2.0, 4.5))
 
@@ -124,7 +126,7 @@ def _background(rng: np.random.Generator) -> Iterable[tuple[Kind, Place]]:
         yield TONSIL, _beside_airway(side, heights=(-14.0, 12.0))
     yield TONGUE, _at((-20.0, -38.0, 0.0), 4.0)
     yield LARYNX, _at((-66.0, -16.0, 12.0 * rng.choice([-1.0, 1.0])), 4.0)
-    for _ in range(rng.integers(2, 4)):
+    for _ in range(rng.integers(1, 3)):
         yield INFLAMED, _lateral(rng.choice([-1.0, 1.0]), angles=(-65.0, 70.0))
     for _ in range(rng.integers(1, 4)):
         yield REACTIVE, _lateral(rng.choice([-1.0, 1.0]))

@@ -104,7 +104,7 @@ def write_cohort(
         folder: made where it is missing; it must not hold a cohort yet.
         patients, centres: how many.
         new_patients: how many more, with images and without masks and outcomes; the last of two or more has no tumour.
-        size: of the images: "demo" (about 40x48x48) or "full" (CT of 512x512x200).
+        size: of the images: "demo" (about 30x32x32) or "full" (CT of 512x512x200).
         table_only: cases.csv and features.csv in place of images.
         signal: False: relapse depends on nothing, HPV on the centre alone.
         workers: processes; 0 everything here; default by cores and memory.
