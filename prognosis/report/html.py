@@ -20,11 +20,11 @@ p, ul { margin: .4rem 0 .8rem; } li { margin: .15rem 0; }
 .first.warn { border-color: var(--warn); }
 .first p { margin: .2rem 0; }
 .rest { color: var(--ink); }
-table { border-collapse: collapse; margin: .5rem 0 1rem; font-size: .86rem; font-variant-numeric: tabular-nums; }
-th, td { text-align: left; padding: .28rem 1.1rem .28rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
+table { border-collapse: collapse; margin: .5rem 0 1rem; font-size: .8rem; font-variant-numeric: tabular-nums; }
+th, td { text-align: left; padding: .28rem .7rem .28rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
 th { font-weight: 600; color: var(--muted); border-bottom-color: var(--ink); }
 td.number, th.number { text-align: right; white-space: nowrap; }
-td:first-child { min-width: 9rem; }
+td:first-child { min-width: 7rem; }
 tr.strong td { font-weight: 600; }
 figure { margin: .6rem 0 1.2rem; } figcaption { color: var(--muted); font-size: .87rem; max-width: 48rem; }
 figure svg, figure img { max-width: 100%; height: auto; }
