@@ -34,7 +34,7 @@ class Size:
     table_patients: int
 
 
-WHOLE = Size(patients=33, epochs=9, iterations=80, table_patients=1000)
+WHOLE = Size(patients=33, epochs=10, iterations=80, table_patients=1000)
 SHORT = Size(patients=18, epochs=2, iterations=4, table_patients=200)
 
 
