@@ -56,7 +56,8 @@ def segmentation_parts(dataset: Dataset, workspace: Workspace, masks: OutOfFoldM
     for label in labels:
         groups = {name or UNKNOWN: [case.dice[label] for case in scored if case.centre == name and label in case.dice] for name in centres}
         yield html.figure(
-            dots(groups, metric=f"Dice, {label}"), "One dot a case, the line is their mean. Cases without the label, in reference and mask, are left out."
+            dots(groups, metric=f"Dice, {label}"),
+            "A dot is a case, the line their mean. Cases without the label in reference and mask are left out.",
         )
     if masks.missing:
         yield html.paragraph(f"{len(masks.missing)} cases have no such mask: {'; '.join(sorted(set(masks.missing.values())))}")
