@@ -60,7 +60,7 @@ def unpack(archive: Path, target: Path, marker: str) -> Path:
             raise ModelError(f"{archive}: would unpack to {total / 2**30:.1f} GiB; more than a model has, or than is free in {target}")
         try:
             opened.extractall(target, members=entries)
-        # RuntimeError: encrypted; NotImplementedError: an unknown compression; the others: damaged or cut short.
+        # RuntimeError: encrypted, or an unknown compression; OSError: the disk; the others: damaged or cut short.
         except (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError) as error:
             raise ModelError(f"{archive}: cannot be unpacked: {error}") from None
     found = sorted(target.rglob(marker), key=lambda p: len(p.parts))

@@ -18,6 +18,9 @@ from autoseg.importers.shapes import Waves, ellipse_distance, ellipsoid_distance
 AIR, FAT, MUSCLE, BONE, BRAIN, LUNG, NECROSIS = -1000.0, -95.0, 52.0, 700.0, 36.0, -820.0, -35.0
 """HU; necrosis is a change."""
 
+FAT_UPTAKE = 0.35
+"""SUV."""
+
 CORE_UPTAKE = 0.25
 """Of a cold core, as a share of its lesion's."""
 
@@ -106,7 +109,7 @@ def _tissues(scene: Scene, frame: Frame) -> Iterator[tuple[np.ndarray, float, fl
     half_x, half_y, middle = (np.interp(z, _OUTLINE[:, 0], column).astype(z.dtype) for column in _OUTLINE.T[1:])
     aside = np.abs(x)
     skin = np.maximum(ellipse_distance(y - middle, x, half_y, half_x), z - CROWN)
-    yield skin, FAT, 0.35
+    yield skin, FAT, FAT_UPTAKE
     fat = np.interp(z, (-105, -60, 0, 40), (18, 10, 9, 5)).astype(z.dtype)
     yield skin + fat, MUSCLE, 0.75
     if z.min() < LUNG_APEX:
@@ -148,7 +151,7 @@ def _draw_fat(blob: Blob, frame: Frame, ct: np.ndarray, uptake: np.ndarray) -> N
     distance = ellipsoid_distance(_offset(blob, *_inside(frame, box)), blob.radii + blob.kind.fat)
     share = soft_inside(distance, frame.edge)
     _paint(ct[box], share, FAT)
-    _paint(uptake[box], share, 0.35)
+    _paint(uptake[box], share, FAT_UPTAKE)
 
 
 def _inside(frame: Frame, box: tuple[slice, slice, slice]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
