@@ -66,7 +66,7 @@ def memory_estimate(
     settings = plan.configuration(configuration)
     target = (*spacing[: 3 - settings.dimension], *settings.spacing)
     after = new_shape(shape, spacing, target)
-    channels, classes = len(plan.channels), len(plan.labels)
+    channels, classes = plan.input_channels(configuration), plan.label_scheme.heads
     depth = min(after[0], settings.patch_size[0]) if settings.dimension == 3 else 1
     voxels = prod(shape)
     parameters = parameter_count(settings.network, channels, classes)

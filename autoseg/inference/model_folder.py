@@ -74,7 +74,7 @@ class ModelFolder:
     @property
     def label_values(self) -> tuple[int, ...]:
         """The label value of each of the network's outputs."""
-        return tuple(sorted(self.plan.labels.values()))
+        return self.plan.label_scheme.painted_values
 
     @staticmethod
     def open(path: str | Path, folds: Iterable[str | int] | None = None) -> ModelFolder:
@@ -141,7 +141,8 @@ class ModelFolder:
         from autoseg.networks import build_network
 
         configuration, path = self.configuration, self.weights_path(fold)
-        network = build_network(configuration.network, len(self.plan.channels), len(self.label_values), configuration.dimension)
+        channels, heads = self.plan.input_channels(self.dataset.configuration), self.plan.label_scheme.heads
+        network = build_network(configuration.network, channels, heads, configuration.dimension)
         try:
             network.load_state_dict(load_file(path))
         except Exception as error:  # safetensors and load_state_dict raise many kinds, all about the file's content

@@ -70,7 +70,7 @@ class Segmenter:
     @property
     def label_values(self) -> tuple[int, ...]:
         """The label value of each network output."""
-        return tuple(sorted(self.plan.labels.values()))
+        return self.plan.label_scheme.painted_values
 
     def passes(self, shape: Sequence[int]) -> int:
         """How many times a network runs for a prepared image of `shape`."""
@@ -118,7 +118,7 @@ class Segmenter:
         settings = self.plan.configuration(self.configuration)
         classes = len(self.label_values)
         slab = 2 * classes * 4 * min(self.window.patch[0], shape[0]) * prod(shape[1:])
-        needed = slab + activation_bytes(settings, len(self.plan.channels), classes)
+        needed = slab + activation_bytes(settings, self.plan.input_channels(self.configuration), classes)
         free, _ = torch.cuda.mem_get_info(self.device)
         reusable = torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
         return self.device if needed * GPU_HEADROOM < free + reusable else torch.device("cpu")

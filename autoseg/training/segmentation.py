@@ -286,7 +286,11 @@ class _Run:
 
     def _state(self) -> TrainState:
         network = build_network(
-            self.spec.network, len(self.plan.channels), len(self.plan.labels), self.spec.dimension, seed=self.spec.training.seed
+            self.spec.network,
+            self.plan.input_channels(self.configuration),
+            self.plan.label_scheme.heads,
+            self.spec.dimension,
+            seed=self.spec.training.seed,
         )
         network = _mover(self.device, self.spec.dimension)(network)
         sgd = self.spec.training.optimiser
@@ -298,7 +302,8 @@ class _Run:
 
     def _announce(self, model: nn.Module) -> None:
         parameters = sum(p.numel() for p in model.parameters())
-        elements = element_count(self.spec.network, self.spec.patch_size, len(self.plan.channels), len(self.plan.labels))
+        channels, heads = self.plan.input_channels(self.configuration), self.plan.label_scheme.heads
+        elements = element_count(self.spec.network, self.spec.patch_size, channels, heads)
         width = 4 if self.record["precision"] == "fp32" else 2
         memory = elements * self.spec.batch_size * width * 3 + parameters * 4 * 4
         require_disk(self.folder, parameters * 4 * 6, "a fold's checkpoints and weights")

@@ -1,0 +1,87 @@
+"""What is done to a training sample, one class a transform."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from planners.schema.base import Probability, Range, Strict
+
+
+class Spatial(Strict):
+    """Rotation (degrees, drawn per axis) and isotropic scaling of the sampling grid; images linear with 0 outside, labels one-hot linear
+    with -1 (ignored, later 0) outside. `in_plane`: only the last two axes, slice by slice."""
+
+    rotation_probability: Probability = 0.2
+    rotation_degrees: Range = (-30.0, 30.0)
+    scaling_probability: Probability = 0.2
+    scaling: Range = (0.7, 1.4)
+    in_plane: bool = False
+
+
+class Noise(Strict):
+    """Additive Gaussian noise; one standard deviation for all channels, drawn from the range."""
+
+    probability: Probability = 0.1
+    std: Range = (0.0, 0.1)
+
+
+class Blur(Strict):
+    """Gaussian blur; standard deviation in voxels, drawn per channel and axis."""
+
+    probability: Probability = 0.2
+    channel_probability: Probability = 0.5
+    sigma: Range = (0.5, 1.0)
+
+
+class Brightness(Strict):
+    """Multiplication by a factor, drawn per channel."""
+
+    probability: Probability = 0.15
+    factor: Range = (0.75, 1.25)
+
+
+class Contrast(Strict):
+    """(x - mean) * factor + mean, clipped to the old range, per channel; half the draws below 1 where the range spans 1."""
+
+    probability: Probability = 0.15
+    factor: Range = (0.75, 1.25)
+
+
+class LowResolution(Strict):
+    """Down by nearest neighbour and up again linearly; zoom drawn per channel. `skip_first_axis`: the coarse axis keeps its grid."""
+
+    probability: Probability = 0.25
+    channel_probability: Probability = 0.5
+    zoom: Range = (0.5, 1.0)
+    skip_first_axis: bool = False
+
+
+class Gamma(Strict):
+    """Power law on the image scaled to its range, mean and standard deviation kept; drawn per channel, half the draws below 1.
+    `inverted_probability`: a separate transform on the negated image, applied before."""
+
+    probability: Probability = 0.3
+    inverted_probability: Probability = 0.1
+    gamma: Range = (0.7, 1.5)
+
+
+class Mirror(Strict):
+    """Each listed axis flipped with this probability."""
+
+    probability: Probability = 0.5
+    axes: tuple[int, ...] = (0, 1, 2)
+
+
+class Augmentation(Strict):
+    """Everything done to a training sample, in this order. `backend`: own fused transforms, or batchgenerators as the reference."""
+
+    backend: Literal["fused", "batchgenerators"] = "fused"
+    spatial: Spatial | None = Spatial()
+    noise: Noise | None = Noise()
+    blur: Blur | None = Blur()
+    brightness: Brightness | None = Brightness()
+    contrast: Contrast | None = Contrast()
+    low_resolution: LowResolution | None = LowResolution()
+    gamma: Gamma | None = Gamma()
+    mirror: Mirror | None = Mirror()
+    zero_outside_mask: tuple[int, ...] = ()
