@@ -2,9 +2,10 @@
 
 Run it with a Python that has nnunetv2 installed and this checkout on PYTHONPATH:
 
-    OMP_NUM_THREADS=1 PYTHONPATH=. PEER-PYTHON benchmarks/peer_plans.py DATASET [DATASET …]
+    OMP_NUM_THREADS=1 PYTHONPATH=. PEER-PYTHON benchmarks/peer_plans.py [DATASET …] [--hecktor-sized]
 
-nnunetv2 plans images as they are stored, so autoseg is asked for the same (`orientation: as_stored`). nnunetv2 estimates intensity
+`--hecktor-sized` plans a drawn cohort as well: 680 head-and-neck PET/CT studies of ten centres on their CT grids, fingerprints without
+images. nnunetv2 plans images as they are stored, so autoseg is asked for the same (`orientation: as_stored`). nnunetv2 estimates intensity
 statistics from a sample: their difference is printed, in shares of the standard deviation, and everything else must be equal. Ends with 1
 where a field differs.
 """
@@ -12,11 +13,14 @@ where a field differs.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import json
 import os
 import sys
 import tempfile
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +29,9 @@ import numpy as np
 from autoseg import plan
 from autoseg.dataset.dataset import Dataset
 from autoseg.files import read_json
+from planners.fingerprint import CaseFingerprint, merge, sketch
 from planners.plan import Configuration, Plan
+from planners.planner import plan as pure_plan
 
 PEERS = {
     "default": "ExperimentPlanner",
@@ -33,6 +39,7 @@ PEERS = {
     "resenc-l": "nnUNetPlannerResEncL",
     "resenc-xl": "nnUNetPlannerResEncXL",
 }
+TITLE = "Dataset001_Compared"
 SCHEMES = {"ct": "CTNormalization", "zscore": "ZScoreNormalization", "none": "NoNormalization"}
 STATISTICS = {"lower": "percentile_00_5", "upper": "percentile_99_5", "mean": "mean", "std": "std"}
 
@@ -40,11 +47,16 @@ STATISTICS = {"lower": "percentile_00_5", "upper": "percentile_99_5", "mean": "m
 def main() -> int:
     """Prints the comparison; the exit status."""
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    options.add_argument("dataset", type=Path, nargs="+", help="dataset folders in nnU-Net's or MSD's layout")
+    options.add_argument("dataset", type=Path, nargs="*", help="dataset folders in nnU-Net's or MSD's layout")
+    options.add_argument("--hecktor-sized", action="store_true", help="also a drawn cohort of HECKTOR's size")
+    parsed = options.parse_args()
     differing = 0
-    for folder in options.parse_args().dataset:
+    for folder in parsed.dataset:
         with tempfile.TemporaryDirectory() as work:
             differing += compare(folder, Path(work))
+    if parsed.hecktor_sized:
+        with tempfile.TemporaryDirectory() as work:
+            differing += compare_drawn(Path(work))
     return 1 if differing else 0
 
 
@@ -57,52 +69,119 @@ def compare(folder: Path, work: Path) -> int:
     for preset, planner in PEERS.items():
         plan(folder, preset=preset, orientation="as_stored", work=work / "autoseg", name=preset, workers=0)
         ours = Plan.from_json((work / "autoseg" / preset / "plan.json").read_text())
-        theirs = peer_plan(dataset, planner, peer_folder)
-        wrong = [(name, a, b) for name, a, b in fields(ours, theirs) if a != b]
-        count = sum(1 for _ in fields(ours, theirs))
-        print(f"  {preset}: {count} fields, {len(wrong)} differ", flush=True)
-        for name, a, b in wrong:
-            print(f"    {name}: autoseg {a}, nnunetv2 {b}")
-        differing += len(wrong)
+        differing += report(preset, ours, peer_plan(planner, peer_folder))
     print_intensities(ours, print_of_peer)
     return differing
 
 
+def compare_drawn(work: Path) -> int:
+    """The same for a drawn cohort, which both planners get as a fingerprint."""
+    cases = drawn_cohort()
+    print(f"drawn, HECKTOR-sized: {len(cases)} cases", flush=True)
+    print_of_ours = merge(("CT", "PET"), {"background": 0, "GTVp": 1, "GTVn": 2}, cases)
+    intensities = {}
+    for channel, pooled in enumerate(print_of_ours.foreground):
+        assert pooled is not None
+        named = asdict(pooled)
+        intensities[str(channel)] = {"min": named.pop("minimum"), "max": named.pop("maximum"), **named}
+    description = {
+        "channel_names": {"0": "CT", "1": "PET"},
+        "labels": print_of_ours.labels,
+        "numTraining": len(cases),
+        "file_ending": ".nii.gz",
+        "overwrite_image_reader_writer": "SimpleITKIO",
+        "dataset": {"none": {"images": ["none.nii.gz"], "label": "none.nii.gz"}},  # never opened: the fingerprint is given
+    }
+    folder = peer_folders(work, description)
+    measured = {
+        "spacings": [list(case.spacing) for case in print_of_ours.cases],
+        "shapes_after_crop": [list(case.shape_after_crop) for case in print_of_ours.cases],
+        "foreground_intensity_properties_per_channel": intensities,
+        "median_relative_size_after_cropping": print_of_ours.relative_size,
+    }
+    (folder / "dataset_fingerprint.json").write_text(json.dumps(measured))
+    return sum(report(preset, pure_plan(print_of_ours, preset=preset), peer_plan(planner, folder)) for preset, planner in PEERS.items())
+
+
+def drawn_cohort() -> list[CaseFingerprint]:
+    """680 studies of ten centres: slices of 1.5 to 5 mm, pixels of 0.6 to 1.4 mm, 512 to 700 mm wide, 200 to 1 100 mm long."""
+    rng = np.random.default_rng(2025)
+    cases = []
+    for centre in range(10):
+        slices, pixel = rng.choice([1.5, 2.0, 2.5, 3.0, 3.27, 3.75, 5.0]), rng.choice([0.68, 0.78, 0.98, 1.17, 1.37])
+        for number in range(68):
+            along = max(60, round(float(rng.normal(600, 200)) / slices))
+            shape = (along, 512, 512)
+            cropped = (along, int(rng.integers(380, 513)), int(rng.integers(440, 513)))
+            ct, pet = sketch(rng.normal(40, 60, 2000)), sketch(rng.gamma(3.0, 2.5, 2000))
+            name = f"C{centre}-{number:03d}"
+            cases.append(
+                CaseFingerprint(
+                    case=name,
+                    patient=name,
+                    centre=f"C{centre}",
+                    spacing=(float(slices), float(pixel), float(pixel)),
+                    shape=shape,
+                    shape_after_crop=cropped,
+                    relative_size=float(np.prod(cropped) / np.prod(shape)),
+                    orientation="LPS",
+                    foreground=(ct, pet),
+                    body=(ct, pet),
+                    label_voxels={1: 1000, 2: 800},
+                    lesions={1: (1e4,), 2: (8e3,)},
+                )
+            )
+    return cases
+
+
+def report(preset: str, ours: Plan, theirs: dict[str, Any]) -> int:
+    """Prints how many fields are compared and which differ; how many differ."""
+    compared = list(fields(ours, theirs))
+    wrong = [(name, a, b) for name, a, b in compared if a != b]
+    print(f"  {preset}: {', '.join(ours.configurations)}; {len(compared)} fields, {len(wrong)} differ", flush=True)
+    for name, a, b in wrong:
+        print(f"    {name}: autoseg {a}, nnunetv2 {b}")
+    return len(wrong)
+
+
 def peer_fingerprint(dataset: Dataset, work: Path) -> tuple[Path, dict[str, Any]]:
     """The dataset as nnunetv2 wants it, and what its extractor finds."""
-    for name in ("raw", "preprocessed", "results"):
-        (work / name).mkdir(exist_ok=True)
-        os.environ[f"nnUNet_{name}"] = str(work / name)
-    title = "Dataset001_Compared"
-    raw = work / "raw" / title
-    for name in ("imagesTr", "labelsTr"):
-        (raw / name).mkdir(parents=True)
-    for case in dataset.cases:
-        for channel, source in enumerate(case.images):
-            assert source.component is None, "4-D files are not compared"
-            (raw / "imagesTr" / f"{case.name}_{channel:04d}{dataset.file_ending}").symlink_to(source.path.absolute())
-        (raw / "labelsTr" / f"{case.name}{dataset.file_ending}").symlink_to(case.label.absolute())
     description = {
         "channel_names": {str(index): name for index, name in enumerate(dataset.channels)},
         "labels": dataset.labels,
         "numTraining": len(dataset.cases),
         "file_ending": dataset.file_ending,
     }
-    (raw / "dataset.json").write_text(json.dumps(description))
-    folder = work / "preprocessed" / title
-    folder.mkdir()
-    (folder / "dataset.json").write_text(json.dumps(description))
-    import nnunetv2.paths
-
-    nnunetv2.paths.nnUNet_raw, nnunetv2.paths.nnUNet_preprocessed = str(work / "raw"), str(work / "preprocessed")
+    folder = peer_folders(work, description)
+    raw = work / "raw" / TITLE
+    for case in dataset.cases:
+        for channel, source in enumerate(case.images):
+            assert source.component is None, "4-D files are not compared"
+            (raw / "imagesTr" / f"{case.name}_{channel:04d}{dataset.file_ending}").symlink_to(source.path.absolute())
+        (raw / "labelsTr" / f"{case.name}{dataset.file_ending}").symlink_to(case.label.absolute())
     from nnunetv2.experiment_planning.dataset_fingerprint import fingerprint_extractor
 
     fingerprint_extractor.nnUNet_raw, fingerprint_extractor.nnUNet_preprocessed = str(work / "raw"), str(work / "preprocessed")
-    fingerprint_extractor.DatasetFingerprintExtractor(title, num_processes=1).run(overwrite_existing=True)
+    fingerprint_extractor.DatasetFingerprintExtractor(TITLE, num_processes=1).run(overwrite_existing=True)
     return folder, read_json(folder / "dataset_fingerprint.json")
 
 
-def peer_plan(dataset: Dataset, planner: str, folder: Path) -> dict[str, Any]:
+def peer_folders(work: Path, description: dict[str, Any]) -> Path:
+    """nnunetv2's folders with the dataset's description; the one that its fingerprint and plans go to."""
+    for name in ("raw", "preprocessed", "results"):
+        (work / name).mkdir(exist_ok=True)
+        os.environ[f"nnUNet_{name}"] = str(work / name)
+    for folder in (work / "raw" / TITLE / "imagesTr", work / "raw" / TITLE / "labelsTr", work / "preprocessed" / TITLE):
+        folder.mkdir(parents=True)
+    for folder in (work / "raw" / TITLE, work / "preprocessed" / TITLE):
+        (folder / "dataset.json").write_text(json.dumps(description))
+    import nnunetv2.paths
+
+    nnunetv2.paths.nnUNet_raw, nnunetv2.paths.nnUNet_preprocessed = str(work / "raw"), str(work / "preprocessed")
+    return work / "preprocessed" / TITLE
+
+
+def peer_plan(planner: str, folder: Path) -> dict[str, Any]:
     """What one of nnunetv2's planners plans from its own fingerprint."""
     from nnunetv2.experiment_planning.experiment_planners import default_experiment_planner
     from nnunetv2.utilities.find_class_by_name import recursive_find_python_class
@@ -111,8 +190,9 @@ def peer_plan(dataset: Dataset, planner: str, folder: Path) -> dict[str, Any]:
     default_experiment_planner.nnUNet_preprocessed = str(folder.parent)
     modules = str(Path(default_experiment_planner.__file__).parent)
     kind = recursive_find_python_class(modules, planner, "nnunetv2.experiment_planning.experiment_planners")
-    made = kind(folder.name)
-    made.plan_experiment()
+    with contextlib.redirect_stdout(io.StringIO()):
+        made = kind(folder.name)
+        made.plan_experiment()
     return read_json(folder / f"{made.plans_identifier}.json")
 
 
