@@ -30,13 +30,15 @@ import torch  # noqa: E402
 
 from autoseg.networks import build_network, weight_map_from_nnunet  # noqa: E402
 from autoseg.training.losses import segmentation_loss  # noqa: E402
+from planners.labels import LabelScheme  # noqa: E402
 from planners.plan import SGD, DiceCELoss, Network, ResidualUNetSpec, UNetSpec  # noqa: E402
 
 PATCH = (40, 56, 40)
 FEATURES = (32, 64, 128, 256)
 STRIDES = ((1, 1, 1), (2, 2, 2), (2, 2, 2), (2, 2, 2))
 KERNELS = ((3, 3, 3),) * 4
-CLASSES = 3
+LABELS = {"background": 0, "Anterior": 1, "Posterior": 2}
+CLASSES = len(LABELS)
 CLIP = 12.0
 SPECS: dict[str, Network] = {
     "unet": UNetSpec(features=FEATURES, strides=STRIDES, kernels=KERNELS, convs_per_stage=(2, 2, 2, 2), convs_per_decoder_stage=(2, 2, 2)),
@@ -96,7 +98,7 @@ def peer_trainer(spec: Network, batch_size: int, batch_dice: bool) -> Any:
         "label_manager": "LabelManager",
         "continue_training": False,
     }
-    dataset = {"channel_names": {"0": "MRI"}, "labels": {"background": 0, "Anterior": 1, "Posterior": 2}, "file_ending": ".nii.gz"}
+    dataset = {"channel_names": {"0": "MRI"}, "labels": LABELS, "file_ending": ".nii.gz"}
     prepared = Path(_SCRATCH.name, "Dataset004_Hippocampus", "nnUNetPlans_3d_fullres")
     prepared.mkdir(parents=True, exist_ok=True)
     (prepared / "case.b2nd").touch()  # only the name is read, to tell the storage format
@@ -134,7 +136,7 @@ class Ours:
         self.network = build_network(spec, 1, CLASSES, 3)
         self.network.load_state_dict(weights)
         self.network.train()
-        self.loss = segmentation_loss(DiceCELoss(batch_dice=batch_dice), len(spec.features) - 1)
+        self.loss = segmentation_loss(DiceCELoss(batch_dice=batch_dice), len(spec.features) - 1, LabelScheme(LABELS))
         settings = SGD()
         self.optimiser = torch.optim.SGD(
             self.network.parameters(),

@@ -27,7 +27,20 @@ from planners.schema.preprocessing import (
     RGBNormalisation,
     ZScoreNormalisation,
 )
-from planners.schema.training import SGD, DiceCELoss, Loss, Optimiser, PolySchedule, Schedule, Training
+from planners.schema.training import (
+    KINDS,
+    SGD,
+    DiceCELoss,
+    DiceFocalLoss,
+    DiceTopKLoss,
+    Loss,
+    Optimiser,
+    PolySchedule,
+    Schedule,
+    Training,
+    TverskyCELoss,
+    as_kind,
+)
 
 __all__ = [
     "Augmentation",
@@ -37,6 +50,8 @@ __all__ = [
     "Configuration",
     "Contrast",
     "DiceCELoss",
+    "DiceFocalLoss",
+    "DiceTopKLoss",
     "Gamma",
     "Inference",
     "Loss",
@@ -62,6 +77,7 @@ __all__ = [
     "Strict",
     "Training",
     "Triple",
+    "TverskyCELoss",
     "UNetSpec",
     "ZScoreNormalisation",
     "default_configuration",
@@ -209,13 +225,14 @@ def override(plan: Plan, settings: dict[str, Any], configuration: str | None = N
     Args:
         plan: left as it is.
         settings: dotted path -> JSON value. A path starts at the plan ("orientation", "configurations.2d.batch_size") or at a
-            configuration ("training.epochs"), which then goes for `configuration`, or for all of them where that is None.
+            configuration ("training.epochs"), which then goes for `configuration`, or for all of them where that is None. A loss's,
+            optimiser's or schedule's `kind` goes before its other fields, see `as_kind`.
 
     Raises:
         PlanInvalid: a path that the plan does not have, or a value that does not fit.
     """
     document = plan.model_dump(mode="json", by_alias=True)
-    for path, value in settings.items():
+    for path, value in sorted(settings.items(), key=lambda item: not item[0].endswith(".kind")):
         keys = path.split(".")
         if keys[0] in document:
             _assign(document, keys, value, path)
@@ -233,7 +250,13 @@ def _assign(target: Any, keys: list[str], value: Any, path: str) -> None:
         target = _step(target, key, path)
     last: Any = int(keys[-1]) if isinstance(target, list) and keys[-1].isdigit() else keys[-1]
     _step(target, keys[-1], path)
-    target[last] = value
+    part = keys[-2] if len(keys) > 1 else ""
+    if last == "kind" and value in KINDS.get(part, ()):
+        target.update(kind := as_kind(part, target, value))
+        for field in target.keys() - kind.keys():
+            del target[field]
+    else:
+        target[last] = value
 
 
 def _step(target: Any, key: str, path: str) -> Any:

@@ -220,7 +220,7 @@ class _Run:
         with StopRequest() as stop, loader_deaths(stop), iteration_bar(training, state.progress) as tick:
             fit(
                 state,
-                segmentation_loss(training.loss, levels),
+                segmentation_loss(training.loss, levels, self.plan.label_scheme),
                 SegmentationBatches(source, tuple(self.chosen.validation), workers),
                 lambda: PatchDice(labels),
                 Schedule(

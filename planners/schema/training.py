@@ -2,24 +2,57 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from planners.schema.base import Probability, Strict
 
 
-class DiceCELoss(Strict):
-    """Cross-entropy plus soft Dice over the foreground classes; `batch_dice`: one Dice a class over the whole batch."""
+class _Loss(Strict):
+    """What all losses share: ce_weight x a per-voxel term + dice_weight x an overlap term over the foreground classes.
 
-    kind: Literal["dice_ce"] = "dice_ce"
+    `batch_dice`: one overlap a class over the whole batch, else one a class and sample. `smooth`: in its numerator and denominator.
+    """
+
+    kind: str
     dice_weight: float = Field(default=1.0, ge=0)
     ce_weight: float = Field(default=1.0, ge=0)
     smooth: float = Field(default=1e-5, ge=0)
     batch_dice: bool = False
 
 
-Loss = DiceCELoss
+class DiceCELoss(_Loss):
+    """Cross-entropy plus soft Dice: nnU-Net's loss."""
+
+    kind: Literal["dice_ce"] = "dice_ce"
+
+
+class DiceFocalLoss(_Loss):
+    """Focal cross-entropy, weighted by (1 - p)^gamma, plus soft Dice."""
+
+    kind: Literal["dice_focal"] = "dice_focal"
+    gamma: float = Field(default=2.0, ge=0)
+
+
+class DiceTopKLoss(_Loss):
+    """Cross-entropy of the `percent` % voxels of a batch where it is largest, plus soft Dice."""
+
+    kind: Literal["dice_topk"] = "dice_topk"
+    percent: float = Field(default=10.0, gt=0, le=100)
+
+
+class TverskyCELoss(_Loss):
+    """Cross-entropy plus (1 - Tversky)^exponent, in which false positives weigh alpha and false negatives beta."""
+
+    kind: Literal["tversky_ce"] = "tversky_ce"
+    alpha: float = Field(default=0.3, ge=0)
+    beta: float = Field(default=0.7, ge=0)
+    exponent: float = Field(default=1.0, gt=0)
+
+
+Loss = Annotated[DiceCELoss | DiceFocalLoss | DiceTopKLoss | TverskyCELoss, Field(discriminator="kind")]
 
 
 class SGD(Strict):
@@ -61,3 +94,23 @@ class Training(Strict):
     loss: Loss = DiceCELoss()
     optimiser: Optimiser = SGD()
     schedule: Schedule = PolySchedule()
+
+
+KINDS: dict[str, dict[str, type[Strict]]] = {
+    "loss": {"dice_ce": DiceCELoss, "dice_focal": DiceFocalLoss, "dice_topk": DiceTopKLoss, "tversky_ce": TverskyCELoss},
+}
+"""Field of `Training` -> kind -> its class."""
+
+
+def as_kind(field: str, document: Mapping[str, Any], kind: str) -> dict[str, Any]:
+    """The document of a loss (optimiser, schedule) turned into one of another kind.
+
+    What was changed from the old kind's default stays where the new kind has such a field; all else is the new kind's default.
+
+    >>> as_kind("loss", DiceCELoss(batch_dice=True).model_dump(), "dice_topk")["batch_dice"]
+    True
+    """
+    before = KINDS[field][document["kind"]].model_fields
+    after = KINDS[field][kind].model_fields
+    changed = {name: value for name, value in document.items() if name in after and value != before[name].default}
+    return {**KINDS[field][kind]().model_dump(mode="json"), **changed, "kind": kind}

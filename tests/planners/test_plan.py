@@ -103,9 +103,23 @@ def test_override_by_full_path_and_in_lists(planned):
     assert all(c.normalisation[0].lower == -1000 for c in found.configurations.values())
 
 
+def test_override_of_a_kind_keeps_what_was_changed_and_goes_before_its_fields(planned):
+    pooled = override(planned, {"training.loss.batch_dice": True, "training.loss.ce_weight": 0.5}, "3d_fullres")
+    loss = (
+        override(pooled, {"training.loss.percent": 5, "training.loss.kind": "dice_topk"}, "3d_fullres")
+        .configurations["3d_fullres"]
+        .training.loss
+    )
+    assert loss == schema.DiceTopKLoss(batch_dice=True, ce_weight=0.5, percent=5)
+    back = override(pooled, {"training.loss.kind": "dice_ce"}, "3d_fullres")
+    assert back == pooled
+
+
 @pytest.mark.parametrize(
     ("settings", "configuration", "message"),
     [
+        ({"training.loss.kind": "hinge"}, None, "dice_topk"),
+        ({"training.loss.gamma": 2}, None, "no field 'gamma' here"),
         ({"training.epoch": 5}, None, "no field 'epoch' here; known: epochs"),
         ({"training.epochs": 0}, None, "training.epochs"),
         ({"training.epochs": "many"}, None, "training.epochs"),
@@ -125,5 +139,6 @@ def test_the_documentation_names_every_field():
     text = (Path(__file__).parents[2] / "docs" / "planning.md").read_text()
     described = [schema.Plan, schema.Training, schema.Inference, schema.Resampling, schema.UNetSpec, schema.ResidualUNetSpec]
     described += [schema.SGD, schema.PolySchedule, schema.DiceCELoss, schema.Augmentation, schema.Configuration]
+    described += [schema.DiceFocalLoss, schema.DiceTopKLoss, schema.TverskyCELoss]
     names = {field.rstrip("_") for model in described for field in model.model_fields}
     assert {name for name in names if not re.search(rf"[`.]{name}[`.]", text)} == set()

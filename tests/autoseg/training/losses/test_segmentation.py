@@ -6,8 +6,19 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autoseg.training.losses import dice_ce, downsample, level_weights, segmentation_loss, soft_dice
+from autoseg.training.losses import level_weights, segmentation_loss
+from autoseg.training.losses.overlap import soft_dice
+from autoseg.training.losses.truth import downsample
+from planners.labels import LabelScheme
 from planners.plan import DiceCELoss
+
+
+def scheme_of(classes):
+    return LabelScheme({"background": 0, **{f"label {value}": value for value in range(1, classes)}})
+
+
+def dice_ce(logits, target, **fields):
+    return segmentation_loss(DiceCELoss(**fields), 1, scheme_of(logits.shape[1]))(logits, target)
 
 
 def _random(shape=(2, 3, 4, 6, 4), seed=0):
@@ -92,6 +103,11 @@ class TestDiceCE:
         assert dice_ce(silent, target, ce_weight=0).item() == pytest.approx(-1)
         assert dice_ce(loud, target, ce_weight=0).item() == pytest.approx(0, abs=1e-5)
 
+    def test_refuses_another_number_of_classes(self):
+        logits, target = _random()
+        with pytest.raises(ValueError, match="3 outputs, the labels need 4"):
+            segmentation_loss(DiceCELoss(), 1, scheme_of(4))(logits, target)
+
     def test_refuses_shapes_that_do_not_fit(self):
         logits, target = _random()
         with pytest.raises(ValueError, match=r"\(2, 3, 4, 6, 4\) and target \(2, 1, 4, 6, 4\)"):
@@ -120,12 +136,12 @@ class TestDeepSupervision:
         target = _random((2, 3, 8, 8, 8), 9)[1]
         outputs = [_random((2, 3, size, size, size), size)[0] for size in (8, 4, 2)]
         expected = 2 / 3 * dice_ce(outputs[0], target) + 1 / 3 * dice_ce(outputs[1], target[:, 1::2, 1::2, 1::2])
-        torch.testing.assert_close(segmentation_loss(DiceCELoss(), 3)(outputs, target), expected)
+        torch.testing.assert_close(segmentation_loss(DiceCELoss(), 3, scheme_of(3))(outputs, target), expected)
 
     def test_the_level_of_weight_zero_is_not_computed(self):
         target = _random((1, 2, 4, 4, 4))[1]
         full, coarse = _random((1, 2, 4, 4, 4))[0].requires_grad_(), torch.full((1, 2, 2, 2, 2), float("nan"), requires_grad=True)
-        segmentation_loss(DiceCELoss(), 2)([full, coarse], target).backward()
+        segmentation_loss(DiceCELoss(), 2, scheme_of(2))([full, coarse], target).backward()
         assert coarse.grad is None
         assert full.grad.isfinite().all()
 
@@ -133,12 +149,12 @@ class TestDeepSupervision:
         logits, target = _random()
         settings_ = DiceCELoss(batch_dice=True, dice_weight=0.5, ce_weight=2.0, smooth=1e-3)
         expected = dice_ce(logits, target, batch_dice=True, dice_weight=0.5, ce_weight=2.0, smooth=1e-3)
-        assert torch.equal(segmentation_loss(settings_, 3)(logits, target), expected)
+        assert torch.equal(segmentation_loss(settings_, 3, scheme_of(3))(logits, target), expected)
 
     def test_refuses_another_number_of_outputs(self):
         logits, target = _random()
         with pytest.raises(ValueError, match="made for 3 outputs, found 2"):
-            segmentation_loss(DiceCELoss(), 3)([logits, logits], target)
+            segmentation_loss(DiceCELoss(), 3, scheme_of(3))([logits, logits], target)
 
 
 @settings(deadline=None, max_examples=40)
