@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from planners.intensity import LEVELS, IntensitySketch, IntensityStatistics, pool, sketch
+from planners.measures import ChannelMeasures
 
 __all__ = [
     "LEVELS",
@@ -31,7 +32,7 @@ __all__ = [
 ]
 
 SCHEMA_NAME = "autoseg-fingerprint"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 class FingerprintInvalid(ValueError):  # noqa: N818
@@ -45,7 +46,8 @@ class CaseFingerprint:
     Spacing (mm) and shapes (voxels) in array order (z, y, x) after reorientation. `relative_size`: voxels after cropping over voxels
     before. `orientation`: as stored, three letters such as "LPS". `foreground`, `body`: one sketch a channel, of the voxels with a label
     above 0 and of those in the non-zero region; None where there are none. `label_voxels`: label value -> voxels. `lesions`: label value
-    -> the volume of each connected component, mm3.
+    -> the volume of each connected component, mm3. `measures`: noise and sharpness, one entry a channel, None where they were not measured;
+    () means the same for all channels.
     """
 
     case: str
@@ -60,6 +62,17 @@ class CaseFingerprint:
     body: tuple[IntensitySketch | None, ...]
     label_voxels: Mapping[int, int]
     lesions: Mapping[int, tuple[float, ...]]
+    measures: tuple[ChannelMeasures | None, ...] = ()
+
+    @property
+    def field_of_view(self) -> tuple[float, float, float]:
+        """How far the whole image reaches, mm, (z, y, x)."""
+        z, y, x = (n * s for n, s in zip(self.shape, self.spacing, strict=True))
+        return z, y, x
+
+    def measured(self, channel: int) -> ChannelMeasures | None:
+        """Noise and sharpness of one channel; None where they were not measured."""
+        return self.measures[channel] if self.measures else None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -94,6 +107,7 @@ class CaseFingerprint:
                 body=tuple(_sketch_from(item) for item in document["body"]),
                 label_voxels={int(label): int(count) for label, count in document["label_voxels"].items()},
                 lesions={int(label): tuple(float(v) for v in volumes) for label, volumes in document["lesions"].items()},
+                measures=tuple(ChannelMeasures.from_dict(item) for item in document["measures"]),
             )
         except (TypeError, ValueError, AttributeError) as error:
             raise FingerprintInvalid(f"case {case}: {error}") from None
@@ -162,7 +176,7 @@ class Fingerprint:
 
     @staticmethod
     def from_json(text: str, source: str = "fingerprint") -> Fingerprint:
-        """The fingerprint in a JSON text.
+        """The fingerprint in a JSON text, migrated from older schemas.
 
         Raises:
             FingerprintInvalid: not JSON, an unknown key, a wrong value, or a schema newer than this release reads.
@@ -171,7 +185,7 @@ class Fingerprint:
             document = json.loads(text)
         except ValueError as error:
             raise FingerprintInvalid(f"{source}: not valid JSON: {error}") from None
-        _check_schema(document, source)
+        document = migrate(document, source)
         known = {"schema", "channels", "labels", "cases"}
         if set(document) != known:
             raise FingerprintInvalid(
@@ -206,6 +220,10 @@ def merge(channels: Sequence[str], labels: Mapping[str, int], cases: Iterable[Ca
                 f"case {case.case}: has {len(case.foreground)} foreground and {len(case.body)} body sketches, "
                 f"the dataset has {len(channels)} channels"
             )
+        if len(case.measures) not in (0, len(channels)):
+            raise FingerprintInvalid(
+                f"case {case.case}: has measures of {len(case.measures)} channels, the dataset has {len(channels)} channels"
+            )
         if not all(math.isfinite(s) and s > 0 for s in case.spacing) or not all(n >= 1 for n in case.shape_after_crop):
             raise FingerprintInvalid(
                 f"case {case.case}: spacing must be positive and shape at least 1, found {case.spacing} and {case.shape_after_crop}"
@@ -213,17 +231,38 @@ def merge(channels: Sequence[str], labels: Mapping[str, int], cases: Iterable[Ca
     return Fingerprint(tuple(channels), dict(labels), ordered)
 
 
-def _check_schema(document: Any, source: str) -> None:
+def _to_second(document: dict[str, Any]) -> dict[str, Any]:
+    """Version 1 knew no measures: () tells that there are none."""
+    cases = document.get("cases")
+    if not isinstance(cases, list):
+        return document
+    return {**document, "cases": [{**case, "measures": []} if isinstance(case, dict) else case for case in cases]}
+
+
+MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _to_second}
+"""Version n -> a pure function that turns a document of version n into one of version n + 1."""
+
+
+def migrate(document: Any, source: str = "fingerprint") -> dict[str, Any]:
+    """The document in the current schema version; what an older one did not measure is marked so.
+
+    Raises:
+        FingerprintInvalid: no object, or a schema that is missing, foreign or newer than this release.
+    """
     if not isinstance(document, dict):
         raise FingerprintInvalid(f"{source}: must be a JSON object, found {type(document).__name__}")
     name, _, version = str(document.get("schema")).partition("/")
     if name != SCHEMA_NAME or not version.isdigit():
         raise FingerprintInvalid(f"{source}: the field 'schema' must be '{SCHEMA_NAME}/N', found {document.get('schema')!r}")
-    if int(version) != SCHEMA_VERSION:
+    number = int(version)
+    if not 1 <= number <= SCHEMA_VERSION:
         raise FingerprintInvalid(
-            f"{source}: written in schema {SCHEMA_NAME}/{version}, this release reads {SCHEMA_NAME}/{SCHEMA_VERSION}. "
+            f"{source}: written in schema {SCHEMA_NAME}/{version}, this release reads {SCHEMA_NAME}/1 to {SCHEMA_NAME}/{SCHEMA_VERSION}. "
             f"Install an autoseg release that reads {SCHEMA_NAME}/{version}, or remove the file: it is computed again from the images"
         )
+    for old in range(number, SCHEMA_VERSION):
+        document = MIGRATIONS[old](document)
+    return {**document, "schema": f"{SCHEMA_NAME}/{SCHEMA_VERSION}"}
 
 
 def _sketch_from(document: Any) -> IntensitySketch | None:

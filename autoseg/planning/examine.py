@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 Orientation = Literal["canonical", "as_stored"]
 
-EXAMINATION_VERSION = 2
+EXAMINATION_VERSION = 3
 """Raised when checking or fingerprinting a case changes, so that kept results are not reused."""
 
 

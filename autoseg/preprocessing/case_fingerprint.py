@@ -1,4 +1,4 @@
-"""What one case tells planning: its grid, its intensities in the labelled and in the non-zero region, its labels and lesions."""
+"""What one case tells planning: its grid, its intensities in the labelled and the non-zero region, noise, sharpness, labels, lesions."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 from autoseg.images import Image, orientation_code, reorientation_to_canonical
 from autoseg.preprocessing.cases import read_case
 from autoseg.preprocessing.crop import bounding_box, nonzero_box, nonzero_mask, slices
+from autoseg.preprocessing.measures import measure
 from planners.fingerprint import CaseFingerprint, IntensitySketch, sketch
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ def fingerprint_images(
         body=tuple(_thinned_sketch(channel.ravel() if inside is None else channel[inside]) for channel in cropped),
         label_voxels=counts,
         lesions={} if values is None else lesion_volumes(values, volume),
+        measures=tuple(measure(channel, geometry.spacing, inside) for channel in cropped),
     )
 
 

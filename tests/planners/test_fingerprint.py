@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from planners.fingerprint import CaseFingerprint, Fingerprint, FingerprintInvalid, merge, pool, sketch
+from planners.measures import ChannelMeasures
 
 
 @pytest.fixture
@@ -27,6 +28,7 @@ def cases():
             body=(sketch(rng.normal(-100, 10, 500)), sketch(rng.gamma(2, 1, 500))),
             label_voxels={1: 30, 2: 20},
             lesions={1: (90.0,), 2: (40.0, 20.0)},
+            measures=(ChannelMeasures(20.0 + index, (None, 0.5, 0.75)), None),
         )
         for index, centre in enumerate(["MDA", "CHUM", "MDA", "CHUM", "MDA"])
     ]
@@ -73,6 +75,25 @@ def test_a_case_is_plain_json(cases):
     assert CaseFingerprint.from_dict(json.loads(json.dumps(cases[0].to_dict()))) == cases[0]
 
 
+def test_a_document_of_version_1_is_read_with_nothing_measured(cases, fingerprint):
+    document = json.loads(fingerprint.to_json())
+    document["schema"] = "autoseg-fingerprint/1"
+    for case in document["cases"]:
+        del case["measures"]
+    again = Fingerprint.from_json(json.dumps(document))
+    assert again.cases == tuple(replace(case, measures=()) for case in cases)
+    assert again.cases[0].measured(1) is None
+    assert json.loads(again.to_json())["schema"] == "autoseg-fingerprint/2"
+    with pytest.raises(FingerprintInvalid, match="missing keys .'cases'"):
+        Fingerprint.from_json('{"schema": "autoseg-fingerprint/1", "channels": [], "labels": {}}')
+
+
+def test_what_follows_from_one_case(cases):
+    assert cases[1].field_of_view == (80.0, 64.0, 64.0)
+    assert cases[1].measured(0) == ChannelMeasures(21.0, (None, 0.5, 0.75))
+    assert cases[1].measured(1) is None
+
+
 def _set(document, path, value):
     *first, last = path
     for key in first:
@@ -85,7 +106,7 @@ def _set(document, path, value):
     [
         (("colour",), 1, "unknown keys .'colour'"),
         (("schema",), "autoseg-plan/1", "must be 'autoseg-fingerprint/N'"),
-        (("schema",), "autoseg-fingerprint/2", "release that reads autoseg-fingerprint/2"),
+        (("schema",), "autoseg-fingerprint/3", "release that reads autoseg-fingerprint/3"),
         (("channels",), ["CT"], "case_0: has 2 foreground"),
         (("cases",), [], "no cases"),
         (("cases", 0, "colour"), 1, "case case_0: unknown keys .'colour'"),
@@ -96,6 +117,10 @@ def _set(document, path, value):
         (("cases", 0, "body", 0, "quantiles"), [1, 2], "quantiles, found"),
         (("cases", 0, "body", 0, "quantiles", 3), 1e9, "ascend"),
         (("cases", 0, "label_voxels"), [1], "case case_0"),
+        (("cases", 0, "measures"), [None], "case_0: has measures of 1 channels, the dataset has 2"),
+        (("cases", 0, "measures", 0, "noise"), -1, "case case_0: noise and blur are finite and not negative"),
+        (("cases", 0, "measures", 0, "blur"), [1, 1], "case case_0"),
+        (("cases", 0, "measures", 0, "colour"), 1, "case case_0: measures have the keys"),
         (("cases", 0), 7, "case"),
         (("cases", 1, "case"), "case_0", "come twice: case_0"),
     ],

@@ -1,0 +1,47 @@
+"""What is measured of one channel of one case beside its intensities: how noisy and how sharp it is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+
+@dataclass(frozen=True)
+class ChannelMeasures:
+    """Noise and sharpness of one channel of one case, on its own grid.
+
+    Attributes:
+        noise: standard deviation of the noise in tissue, in the image's own units; None where the image is too small to tell.
+        blur: standard deviation (mm) of the Gaussian that would have blurred ideal edges as much, array order (z, y, x); None along an
+            axis of fewer than 3 voxels, and where there are no edges that stand out of the noise.
+    """
+
+    noise: float | None
+    blur: tuple[float | None, float | None, float | None]
+
+    def __post_init__(self) -> None:
+        numbers = [value for value in (self.noise, *self.blur) if value is not None]
+        if len(self.blur) != 3 or not all(math.isfinite(value) and value >= 0 for value in numbers):
+            raise ValueError(f"noise and blur are finite and not negative, blur has 3 entries; found {self.noise} and {self.blur}")
+
+    @staticmethod
+    def from_dict(document: Any) -> ChannelMeasures | None:
+        """The record from plain JSON values; None from None.
+
+        Raises:
+            ValueError: an unknown or missing key, or a value that does not fit.
+        """
+        if document is None:
+            return None
+        known = {field.name for field in fields(ChannelMeasures)}
+        if not isinstance(document, Mapping) or set(document) != known:
+            found = sorted(document) if isinstance(document, Mapping) else document
+            raise ValueError(f"measures have the keys {sorted(known)}, found {found}")
+        z, y, x = (_number(value) for value in document["blur"])
+        return ChannelMeasures(_number(document["noise"]), (z, y, x))
+
+
+def _number(value: Any) -> float | None:
+    return None if value is None else float(value)
