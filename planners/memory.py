@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from planners.plan import ResidualUNetSpec, UNetSpec
+from planners.plan import Network, ResidualUNetSpec, SegResNetSpec, UNetSpec
 
 
 @dataclass(frozen=True)
@@ -14,7 +14,7 @@ class Layer:
     """One convolution (or the pooling on a residual skip, which has no weights).
 
     `kernel`: weights an input channel reaches an output voxel through; for a transposed convolution with kernel = stride that is one
-    of its `kernel` positions, hence `taps`.
+    of its `kernel` positions, hence `taps`. `norm`: an instance norm stands behind it; `norm_before`: one stands before it.
     """
 
     name: str
@@ -26,6 +26,7 @@ class Layer:
     bias: bool = True
     norm: bool = True
     weights: bool = True
+    norm_before: bool = False
 
     @property
     def elements(self) -> int:
@@ -34,10 +35,11 @@ class Layer:
 
     @property
     def parameters(self) -> int:
-        """Trainable numbers, the affine instance norm behind it included."""
+        """Trainable numbers, the affine instance norm behind or before it included."""
         if not self.weights:
             return 0
-        return self.outputs * (self.inputs * self.kernel + (1 if self.bias else 0) + (2 if self.norm else 0))
+        before = 2 * self.inputs if self.norm_before else 0
+        return before + self.outputs * (self.inputs * self.kernel + (1 if self.bias else 0) + (2 if self.norm else 0))
 
     @property
     def multiply_adds(self) -> int:
@@ -45,9 +47,12 @@ class Layer:
         return self.inputs * self.taps * self.elements if self.weights else 0
 
 
-def layers(network: UNetSpec | ResidualUNetSpec, patch_size: Sequence[int], in_channels: int, out_channels: int) -> Iterator[Layer]:
+def layers(network: Network, patch_size: Sequence[int], in_channels: int, out_channels: int) -> Iterator[Layer]:
     """Every convolution of a network in order of computation; heads are named "head 0" (full resolution) and up."""
     sizes = _stage_sizes(network, patch_size)
+    if isinstance(network, SegResNetSpec):
+        yield from _segresnet(network, sizes, in_channels, out_channels)
+        return
     if isinstance(network, UNetSpec):
         yield from _plain_encoder(network, sizes, in_channels)
     else:
@@ -56,7 +61,7 @@ def layers(network: UNetSpec | ResidualUNetSpec, patch_size: Sequence[int], in_c
 
 
 def element_count(
-    network: UNetSpec | ResidualUNetSpec, patch_size: Sequence[int], in_channels: int, out_channels: int, *, heads: bool = False
+    network: Network, patch_size: Sequence[int], in_channels: int, out_channels: int, *, heads: bool = False
 ) -> int:
     """Numbers in the outputs of all convolutions for one sample: what planning takes as the measure of memory.
 
@@ -78,13 +83,13 @@ def element_count(
     )
 
 
-def parameter_count(network: UNetSpec | ResidualUNetSpec, in_channels: int, out_channels: int) -> int:
+def parameter_count(network: Network, in_channels: int, out_channels: int) -> int:
     """Trainable numbers of a network, heads at every decoder level included (they are always built)."""
     smallest = [math.prod(stride[axis] for stride in network.strides) for axis in range(len(network.strides[0]))]
     return sum(layer.parameters for layer in layers(network, smallest, in_channels, out_channels))
 
 
-def multiply_adds(network: UNetSpec | ResidualUNetSpec, patch_size: Sequence[int], in_channels: int, out_channels: int) -> int:
+def multiply_adds(network: Network, patch_size: Sequence[int], in_channels: int, out_channels: int) -> int:
     """Multiply-adds of one forward pass of one sample, without deep supervision; a training step costs about three times that."""
     return sum(
         layer.multiply_adds
@@ -93,7 +98,7 @@ def multiply_adds(network: UNetSpec | ResidualUNetSpec, patch_size: Sequence[int
     )
 
 
-def _stage_sizes(network: UNetSpec | ResidualUNetSpec, patch_size: Sequence[int]) -> list[int]:
+def _stage_sizes(network: Network, patch_size: Sequence[int]) -> list[int]:
     size, sizes = list(patch_size), []
     for stride in network.strides:
         size = [math.ceil(length / step) for length, step in zip(size, stride, strict=True)]
@@ -140,3 +145,23 @@ def _decoder(network: UNetSpec | ResidualUNetSpec, sizes: Sequence[int], out_cha
             yield _convolution(f"decoder {level}.{index}", channels, features, math.prod(network.kernels[level]), sizes[level])
             channels = features
         yield _convolution(f"head {level}", features, out_channels, 1, sizes[level], norm=False)
+
+
+def _segresnet(network: SegResNetSpec, sizes: Sequence[int], in_channels: int, out_channels: int) -> Iterator[Layer]:
+    channels = in_channels
+    for stage, (features, kernel) in enumerate(zip(network.features, network.kernels, strict=True)):
+        yield _convolution(f"encoder {stage} entry", channels, features, math.prod(kernel), sizes[stage], bias=False, norm=False)
+        yield from _pre_activation_blocks(f"encoder {stage}", network.blocks_per_stage[stage], features, math.prod(kernel), sizes[stage])
+        channels = features
+    for level in reversed(range(len(sizes) - 1)):
+        features, below = network.features[level], network.features[level + 1]
+        up, blocks = math.prod(network.strides[level + 1]), network.blocks_per_decoder_stage[len(sizes) - 2 - level]
+        yield Layer(f"up {level}", below, features, up, sizes[level], taps=1, bias=False, norm=False)
+        yield from _pre_activation_blocks(f"decoder {level}", blocks, features, math.prod(network.kernels[level]), sizes[level])
+        yield Layer(f"head {level}", features, out_channels, 1, sizes[level], taps=1, norm=False, norm_before=True)
+
+
+def _pre_activation_blocks(name: str, count: int, features: int, taps: int, voxels: int) -> Iterator[Layer]:
+    for block in range(count):
+        for part in ("first", "second"):
+            yield Layer(f"{name}.{block} {part}", features, features, taps, voxels, taps, bias=False, norm=False, norm_before=True)

@@ -17,7 +17,7 @@ from planners.labels import LabelScheme
 from planners.schema.augmentation import Augmentation, Blur, Brightness, Contrast, Gamma, LowResolution, Mirror, Noise, Spatial
 from planners.schema.base import PlanInvalid, Probability, Range, Strict, Triple
 from planners.schema.inference import Inference
-from planners.schema.networks import Network, ResidualUNetSpec, UNetSpec
+from planners.schema.networks import Network, ResidualUNetSpec, SegResNetSpec, UNetSpec
 from planners.schema.preprocessing import (
     CTNormalisation,
     NoNormalisation,
@@ -73,6 +73,7 @@ __all__ = [
     "ResidualUNetSpec",
     "SGD",
     "Schedule",
+    "SegResNetSpec",
     "Spatial",
     "Strict",
     "Training",

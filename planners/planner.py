@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 from planners import augmentation, spacing
 from planners.fingerprint import Fingerprint
@@ -16,8 +16,10 @@ from planners.plan import (
     DiceCELoss,
     Inference,
     Plan,
+    Network,
     PlanInvalid,
     ResidualUNetSpec,
+    SegResNetSpec,
     UNetSpec,
 )
 from planners.presets import Preset
@@ -42,7 +44,7 @@ class Sized:
 
     patch_size: tuple[int, ...]
     batch_size: int
-    network: UNetSpec | ResidualUNetSpec
+    network: Network
     reasons: dict[str, str]
 
 
@@ -69,6 +71,7 @@ def plan(
     fingerprint: Fingerprint,
     *,
     preset: str = "default",
+    memory_gb: float | None = None,
     name: str = "default",
     file_ending: str = ".nii.gz",
     orientation: Literal["canonical", "as_stored"] = "canonical",
@@ -80,6 +83,7 @@ def plan(
     Args:
         fingerprint: of the training cases.
         preset: a name in `presets.PRESETS`.
+        memory_gb: the device memory to plan for; None: the preset's own. Only this number counts, never the machine that plans.
         name: the plan's own name.
         file_ending: of the dataset's images and masks.
         orientation: whether images are reoriented on reading.
@@ -91,11 +95,12 @@ def plan(
         "3d_cascade_fullres".
 
     Raises:
-        PlanInvalid: an unknown preset, or a CT channel without any labelled voxel.
+        PlanInvalid: an unknown preset, too little memory for any network, or a CT channel without any labelled voxel.
 
     Source: Isensee et al., "nnU-Net", Nature Methods 2021, and "nnU-Net Revisited", MICCAI 2024.
     """
-    chosen = find_preset(preset)
+    own = find_preset(preset)
+    chosen = own if memory_gb is None else own.for_memory(memory_gb)
     target = spacing.target_spacing(fingerprint.spacings, fingerprint.shapes_after_crop)
     median = spacing.median_resampled_shape(fingerprint.shapes_after_crop, fingerprint.spacings, target.spacing)
     transpose, why_transpose = spacing.network_axes(target.spacing, median)
@@ -105,6 +110,11 @@ def plan(
 
     normalisation, reasons = normalisations(fingerprint)
     reasons["transpose"] = why_transpose
+    if chosen.memory_gb != own.memory_gb:
+        reasons["memory"] = (
+            f"{chosen.memory_gb:g} GB were asked for; preset {own.name} is for {own.memory_gb:g} GB: the elements that it allows are "
+            f"scaled by {chosen.memory_gb / own.memory_gb:.4g}"
+        )
     if mirror_axes_excluded:
         reasons["mirror"] = f"array axes {list(mirror_axes_excluded)} are never flipped: labels come in left/right pairs along them"
 
@@ -166,8 +176,8 @@ def size(grid: Grid, task: Task) -> Sized:
     The patch starts with the aspect of isotropic tissue, no larger than the median case, and is shortened along the axis that covers
     most of the median case until the network's elements fit. What memory then remains goes to the batch.
     """
-    bounds = task.preset.size(len(grid.spacing))
-    shape = topology(grid.spacing, _start_patch(grid, bounds.start_edge))
+    bounds, stages = task.preset.size(len(grid.spacing)), task.preset.stages_maximum
+    shape = topology(grid.spacing, _start_patch(grid, bounds.start_edge), stages)
     if shape.stages == 1:
         raise PlanInvalid(f"the median case, {_by(grid.median_shape)} voxels, is too small for a network: no axis can be halved")
     started = shape.patch_size
@@ -176,7 +186,14 @@ def size(grid: Grid, task: Task) -> Sized:
         elements = element_count(network, shape.patch_size, task.channels, task.classes)
         if elements * bounds.batch_floor <= bounds.elements * bounds.batch_reference:
             break
-        shape = _shorter(grid, shape)
+        shorter = _shorter(grid, shape, stages)
+        if shorter.stages == 1:
+            needed = elements * bounds.batch_floor / (bounds.elements * bounds.batch_reference) * task.preset.memory_gb
+            raise PlanInvalid(
+                f"{task.preset.memory_gb:g} GB are too little for preset {task.preset.name}: its smallest {len(grid.spacing)}-D network, for "
+                f"a patch of {_by(shape.patch_size)} voxels, is taken to need {needed:.2g} GB. Plan for more, or take a smaller preset"
+            )
+        shape = shorter
     fits = round(bounds.elements / elements * bounds.batch_reference)
     share = round(task.dataset_voxels * task.preset.dataset_share / math.prod(shape.patch_size))
     batch = max(min(fits, share), BATCH_MINIMUM)
@@ -192,8 +209,8 @@ def size(grid: Grid, task: Task) -> Sized:
             f"{bounds.elements * bounds.batch_reference / bounds.batch_floor:.4g}",
             "batch_size": f"{batch}: {limit}; {cap}; at least {BATCH_MINIMUM}",
             "network": f"{shape.stages} stages: each axis of {_by(shape.patch_size)} at {_by(grid.spacing)} mm is halved while 4 voxels "
-            f"remain and its spacing is within a factor 2 of the finest; {task.preset.features_base} features, doubled to at most "
-            f"{bounds.features_maximum}",
+            f"remain and its spacing is within a factor 2 of the finest{_at_most(stages)}; {task.preset.features_base} features, doubled "
+            f"to at most {bounds.features_maximum}",
         },
     )
 
@@ -225,7 +242,7 @@ def _start_patch(grid: Grid, edge: int) -> tuple[float, ...]:
     return tuple(min(max(round(a * scale), 1), n) for a, n in zip(aspect, grid.median_shape, strict=True))
 
 
-def _shorter(grid: Grid, shape: Topology) -> Topology:
+def _shorter(grid: Grid, shape: Topology, stages: int | None) -> Topology:
     """The next smaller patch: one step shorter along the axis that covers most of the median case (the last such axis)."""
     cover = [patch / n for patch, n in zip(shape.patch_size, grid.median_shape, strict=True)]
     axis = max(range(len(cover)), key=lambda a: (cover[a], a))
@@ -234,29 +251,25 @@ def _shorter(grid: Grid, shape: Topology) -> Topology:
         return tuple(n - step if a == axis else n for a, n in enumerate(shape.patch_size))
 
     # A shorter axis may be halved less often, and then a smaller step will do.
-    return topology(grid.spacing, cut(topology(grid.spacing, cut(shape.divisor[axis])).divisor[axis]))
+    step = topology(grid.spacing, cut(shape.divisor[axis]), stages).divisor[axis]
+    return topology(grid.spacing, cut(step), stages)
 
 
-def _network(shape: Topology, preset: Preset) -> UNetSpec | ResidualUNetSpec:
+def _network(shape: Topology, preset: Preset) -> Network:
     widest = preset.size(len(shape.patch_size)).features_maximum
     features = tuple(min(preset.features_base * 2**stage, widest) for stage in range(shape.stages))
     blocks = tuple(preset.encoder_blocks[min(stage, len(preset.encoder_blocks) - 1)] for stage in range(shape.stages))
-    decoder = (preset.decoder_convs,) * (shape.stages - 1)
+    decoder = (preset.decoder_blocks,) * (shape.stages - 1)
+    stages: dict[str, Any] = {"features": features, "strides": shape.strides, "kernels": shape.kernels}
     if preset.network == "unet":
-        return UNetSpec(
-            features=features,
-            strides=shape.strides,
-            kernels=shape.kernels,
-            convs_per_stage=blocks,
-            convs_per_decoder_stage=decoder,
-        )
-    return ResidualUNetSpec(
-        features=features,
-        strides=shape.strides,
-        kernels=shape.kernels,
-        blocks_per_stage=blocks,
-        convs_per_decoder_stage=decoder,
-    )
+        return UNetSpec(**stages, convs_per_stage=blocks, convs_per_decoder_stage=decoder)
+    if preset.network == "segresnet":
+        return SegResNetSpec(**stages, blocks_per_stage=blocks, blocks_per_decoder_stage=decoder)
+    return ResidualUNetSpec(**stages, blocks_per_stage=blocks, convs_per_decoder_stage=decoder)
+
+
+def _at_most(stages: int | None) -> str:
+    return "" if stages is None else f", at most {stages} stages"
 
 
 def _by(values: Sequence[float]) -> str:

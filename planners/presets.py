@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from planners.plan import PlanInvalid, Training
@@ -17,7 +18,7 @@ class Size:
     square or cube of this edge. `features_maximum`: the widest stage.
     """
 
-    elements: int
+    elements: float
     batch_reference: int
     batch_floor: int
     start_edge: int
@@ -28,25 +29,43 @@ class Size:
 class Preset:
     """One way to size a plan; everything here is data, `planner` holds the rules.
 
-    `encoder_blocks`: convolutions (plain) or residual blocks a stage, the last entry repeated for deeper stages. `dataset_share`: a batch
-    holds at most this share of the dataset's voxels. `mirror_inference`: whether prediction averages over flips.
+    `memory_gb`: the device memory that its bounds are for. `encoder_blocks`: convolutions (plain) or residual blocks a stage, the last
+    entry repeated for deeper stages. `decoder_blocks`: the same of each decoder stage. `dataset_share`: a batch holds at most this share
+    of the dataset's voxels. `stages_maximum`: no more resolution levels than this. `mirror_inference`: whether prediction averages over
+    flips.
     """
 
     name: str
     purpose: str
-    network: Literal["unet", "residual_unet"]
+    memory_gb: float
+    network: Literal["unet", "residual_unet", "segresnet"]
     encoder_blocks: tuple[int, ...]
-    decoder_convs: int
+    decoder_blocks: int
     features_base: int
     dataset_share: float
     three: Size
     two: Size
     training: Training = Training()
+    stages_maximum: int | None = None
     mirror_inference: bool = True
 
     def size(self, dimension: int) -> Size:
         """The bounds for 2-D or 3-D configurations."""
         return self.three if dimension == 3 else self.two
+
+    def for_memory(self, memory_gb: float) -> Preset:
+        """The same preset for a device with another memory: what a sample may hold grows in proportion, all else stays.
+
+        Raises:
+            PlanInvalid: not a positive number.
+
+        Source: nnU-Net's GPU memory target, which scales its planner's reference in the same way.
+        """
+        if not (math.isfinite(memory_gb) and memory_gb > 0):
+            raise PlanInvalid(f"the memory target must be a positive number of GB, found {memory_gb:g}")
+        share = memory_gb / self.memory_gb
+        three, two = (replace(bounds, elements=bounds.elements * share) for bounds in (self.three, self.two))
+        return replace(self, memory_gb=memory_gb, three=three, two=two)
 
 
 def preset(name: str) -> Preset:
@@ -60,13 +79,14 @@ def preset(name: str) -> Preset:
     return PRESETS[name]
 
 
-def _residual(name: str, memory: str, elements_3d: int, elements_2d: int) -> Preset:
+def _residual(name: str, memory_gb: float, elements_3d: int, elements_2d: int) -> Preset:
     return Preset(
         name=name,
-        purpose=f"residual-encoder U-Net for a GPU with about {memory}",
+        purpose=f"residual-encoder U-Net for a GPU with about {memory_gb:g} GB",
+        memory_gb=memory_gb,
         network="residual_unet",
         encoder_blocks=(1, 3, 4, 6),
-        decoder_convs=1,
+        decoder_blocks=1,
         features_base=32,
         dataset_share=1.0,
         three=Size(elements_3d, batch_reference=2, batch_floor=2, start_edge=256, features_maximum=320),
@@ -77,9 +97,10 @@ def _residual(name: str, memory: str, elements_3d: int, elements_2d: int) -> Pre
 _DEFAULT = Preset(
     name="default",
     purpose="plain U-Net for a GPU with about 8 GB",
+    memory_gb=8,
     network="unet",
     encoder_blocks=(2,),
-    decoder_convs=2,
+    decoder_blocks=2,
     features_base=32,
     dataset_share=0.05,
     three=Size(560_000_000, batch_reference=2, batch_floor=2, start_edge=256, features_maximum=320),
@@ -91,9 +112,10 @@ _DEFAULT = Preset(
 _LAPTOP = Preset(
     name="laptop",
     purpose="small plain U-Net for a machine without a GPU",
+    memory_gb=1,
     network="unet",
     encoder_blocks=(2,),
-    decoder_convs=1,
+    decoder_blocks=1,
     features_base=16,
     dataset_share=0.05,
     three=Size(35_000_000, batch_reference=2, batch_floor=2, start_edge=128, features_maximum=160),
@@ -102,13 +124,30 @@ _LAPTOP = Preset(
     mirror_inference=False,
 )
 
+# An element costs as much memory as in the other networks (each convolution keeps its input and its norm's), so it gets the bounds of
+# resenc-l, whose memory it is compared at: at 1 mm they allow the 192-cube that its authors trained HECKTOR 2022 with.
+_SEGRESNET = Preset(
+    name="segresnet",
+    purpose="SegResNet as in MONAI's Auto3DSeg, for a GPU with about 24 GB",
+    memory_gb=24,
+    network="segresnet",
+    encoder_blocks=(1, 2, 2, 4, 4),
+    decoder_blocks=1,
+    features_base=32,
+    dataset_share=1.0,
+    three=Size(2_100_000_000, batch_reference=2, batch_floor=2, start_edge=256, features_maximum=512),
+    two=Size(380_000_000, batch_reference=12, batch_floor=12, start_edge=2048, features_maximum=512),
+    stages_maximum=5,
+)
+
 PRESETS: dict[str, Preset] = {
     item.name: item
     for item in (
         _DEFAULT,
-        _residual("resenc-m", "8 GB", 680_000_000, 135_000_000),
-        _residual("resenc-l", "24 GB", 2_100_000_000, 380_000_000),
-        _residual("resenc-xl", "40 GB", 3_600_000_000, 560_000_000),
+        _residual("resenc-m", 8, 680_000_000, 135_000_000),
+        _residual("resenc-l", 24, 2_100_000_000, 380_000_000),
+        _residual("resenc-xl", 40, 3_600_000_000, 560_000_000),
+        _SEGRESNET,
         _LAPTOP,
     )
 }

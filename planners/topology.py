@@ -25,7 +25,7 @@ class Topology:
         return len(self.strides)
 
 
-def topology(spacing: Sequence[float], patch_size: Sequence[float]) -> Topology:
+def topology(spacing: Sequence[float], patch_size: Sequence[float], stages_maximum: int | None = None) -> Topology:
     """How often, and when, each axis is halved, and which kernels stand at each level.
 
     An axis is halved while that leaves at least 4 voxels, and only together with the axes whose spacing lies within a factor 2 of the
@@ -35,6 +35,7 @@ def topology(spacing: Sequence[float], patch_size: Sequence[float]) -> Topology:
     Args:
         spacing: mm, network order, 2 or 3 entries.
         patch_size: voxels in the same order; fractions are allowed and padded up.
+        stages_maximum: halving ends with this many resolution levels, whatever remains.
 
     Source: nnU-Net's network rule (Isensee et al., Nature Methods 2021, supplement "network topology").
     """
@@ -43,7 +44,7 @@ def topology(spacing: Sequence[float], patch_size: Sequence[float]) -> Topology:
     kernel = [1] * dimension
     strides, kernels = [(1,) * dimension], []
     divisor = [1] * dimension
-    while True:
+    while stages_maximum is None or len(strides) < stages_maximum:
         halvable = [axis for axis in range(dimension) if size[axis] >= 2 * MINIMUM_EDGE]
         if not halvable:
             break

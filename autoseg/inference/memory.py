@@ -13,9 +13,10 @@ from planners.memory import parameter_count
 from planners.plan import Configuration, Plan
 
 FLOAT = 4
-LIVE_FULL_RESOLUTION = 5
-"""Feature maps of the first stage's size that live at once at the decoder's finest level, beside the encoder's: the upsampled one, their
-concatenation (twice the channels), a convolution's output and its normalised copy."""
+LIVE_FULL_RESOLUTION = {"unet": 5, "residual_unet": 5, "segresnet": 4}
+"""Feature maps of the first stage's size that live at once at the decoder's finest level, beside the encoder's, by kind of network. U-Nets:
+the upsampled one, their concatenation (twice the channels), a convolution's output and its normalised copy. SegResNet: a block's input, its
+two convolutions' outputs and their sum."""
 
 GIB = 2**30
 
@@ -95,7 +96,7 @@ def activation_bytes(configuration: Configuration, channels: int, classes: int) 
         waiting += features * prod(sizes)
     full = prod(configuration.patch_size)
     stem = network.features[0] * full if network.kind == "residual_unet" else 0
-    return FLOAT * (waiting + stem + LIVE_FULL_RESOLUTION * network.features[0] * full + (2 * channels + 4 * classes) * full)
+    return FLOAT * (waiting + stem + LIVE_FULL_RESOLUTION[network.kind] * network.features[0] * full + (2 * channels + 4 * classes) * full)
 
 
 def check_fits(estimate: MemoryEstimate, case: str, available: int | None = None) -> None:

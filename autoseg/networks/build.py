@@ -9,9 +9,10 @@ from planners.plan import Network
 
 from .blocks import SLOPE, ResidualBlock
 from .norm import InstanceNorm
+from .segresnet import SegResNet
 from .unet import ResidualUNet, UNet
 
-NETWORKS: dict[str, type[nn.Module]] = {"unet": UNet, "residual_unet": ResidualUNet}
+NETWORKS: dict[str, type[nn.Module]] = {"unet": UNet, "residual_unet": ResidualUNet, "segresnet": SegResNet}
 """Kind of network in the plan -> the class that is built from its spec."""
 
 _WEIGHTED = (nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d)

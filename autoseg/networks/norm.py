@@ -33,16 +33,16 @@ def instance_norm_leaky_relu(x: Tensor, weight: Tensor, bias: Tensor, eps: float
         x: shape (n, c, y, x) or (n, c, z, y, x).
         weight, bias: the affine part, shape (c,).
         eps: added to the variance.
-        slope: of the LeakyReLU for negative values, above 0; 1 stands for no activation.
+        slope: of the LeakyReLU for negative values; 0 makes it a ReLU, 1 stands for no activation.
 
     Raises:
-        ValueError: a slope that is not positive (the backward pass reads the sign of the input off the output), or a single voxel a
-            channel, which has no variance.
+        ValueError: a negative slope (the backward pass reads the sign of the input off the output), or a single voxel a channel, which
+            has no variance.
 
     Source: Ulyanov et al., "Instance normalization", arXiv 1607.08022.
     """
-    if slope <= 0:
-        raise ValueError(f"slope must be positive, found {slope}")
+    if slope < 0:
+        raise ValueError(f"slope must be 0 or more, found {slope}")
     if x[0, 0].numel() < 2:
         raise ValueError(f"instance normalisation needs more than one voxel a channel, found the shape {tuple(x.shape)}")
     if x.device.type == "cpu" and is_channels_last(x):
@@ -81,7 +81,7 @@ class _ChannelsLastNorm(torch.autograd.Function):
         for n, (mean, inverse_std) in enumerate(statistics):
             grad = rows_grad_y[n]
             if ctx.slope != 1:
-                # a positive slope keeps the sign, so the output tells which side of 0 the normalised value lay on
+                # the output is positive just where the normalised value was
                 grad = torch.ops.aten.leaky_relu_backward(grad, rows_y[n], ctx.slope, True)
             total, projection = _sums(grad, rows_x[n], mean, inverse_std, parts)
             grad_bias += total
@@ -131,7 +131,7 @@ def _sums(grad: Tensor, rows: Tensor, mean: Tensor, inverse_std: Tensor, parts: 
 
 
 class InstanceNorm(nn.Module):
-    """Affine instance normalisation followed by LeakyReLU; `slope=1` leaves the activation out."""
+    """Affine instance normalisation followed by LeakyReLU; `slope=0` makes it a ReLU, `slope=1` leaves the activation out."""
 
     def __init__(self, channels: int, *, eps: float = 1e-5, slope: float = 0.01):
         super().__init__()

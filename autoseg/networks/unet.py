@@ -13,14 +13,16 @@ from .blocks import ConvStage, Decoder, Encoder, ResidualStage
 from .norm import channels_last
 
 
-class _EncoderDecoder(nn.Module):
+class EncoderDecoder(nn.Module):
     """A U-Net of an encoder and a decoder that are given.
+
+    The encoder turns images into features, finest first; the decoder turns these into logits of the finest level or of all.
 
     Calling it with images of shape (n, channels, *spatial), each spatial size a multiple of the product of its strides, returns logits of
     shape (n, classes, *spatial); in training mode with deep supervision a list of them, full resolution first, one a decoder level.
     """
 
-    def __init__(self, encoder: Encoder, decoder: Decoder, deep_supervision: bool):
+    def __init__(self, encoder: nn.Module, decoder: nn.Module, deep_supervision: bool):
         super().__init__()
         self.encoder = encoder
         self.decoder = decoder
@@ -46,7 +48,7 @@ def _to_channels_last(x: Tensor) -> Tensor:
     return x.as_strided(x.shape, (spatial.numel(), 1, *steps))
 
 
-class UNet(_EncoderDecoder):
+class UNet(EncoderDecoder):
     """Plain convolutional U-Net of a plan's `UNetSpec`."""
 
     def __init__(self, spec: UNetSpec, in_channels: int, out_channels: int):
@@ -55,7 +57,7 @@ class UNet(_EncoderDecoder):
         super().__init__(encoder, decoder, spec.deep_supervision)
 
 
-class ResidualUNet(_EncoderDecoder):
+class ResidualUNet(EncoderDecoder):
     """U-Net with a residual encoder of a plan's `ResidualUNetSpec`."""
 
     def __init__(self, spec: ResidualUNetSpec, in_channels: int, out_channels: int):

@@ -43,6 +43,29 @@ class ResidualUNetSpec(Strict):
         return self
 
 
+class SegResNetSpec(Strict):
+    """SegResNet: pre-activation residual blocks behind strided convolutions, and a decoder that adds the encoder's features.
+
+    `blocks_per_stage`, `blocks_per_decoder_stage`: blocks of norm, ReLU, convolution, norm, ReLU, convolution around an identity.
+
+    Source: Myronenko, "3D MRI brain tumor segmentation using autoencoder regularization", BrainLes 2018 (without its autoencoder);
+    Myronenko et al., "Automated head and neck tumor segmentation from 3D PET/CT", HECKTOR 2022.
+    """
+
+    kind: Literal["segresnet"] = "segresnet"
+    features: tuple[int, ...]
+    strides: tuple[Triple, ...]
+    kernels: tuple[Triple, ...]
+    blocks_per_stage: tuple[int, ...]
+    blocks_per_decoder_stage: tuple[int, ...]
+    deep_supervision: bool = True
+
+    @model_validator(mode="after")
+    def _lengths(self) -> SegResNetSpec:
+        _check_stage_lengths(self, self.blocks_per_stage, self.blocks_per_decoder_stage)
+        return self
+
+
 def _check_stage_lengths(spec: Any, encoder: tuple[int, ...], decoder: tuple[int, ...]) -> None:
     stages = len(spec.features)
     found = {"strides": len(spec.strides), "kernels": len(spec.kernels), "encoder": len(encoder), "decoder": len(decoder) + 1}
@@ -51,4 +74,4 @@ def _check_stage_lengths(spec: Any, encoder: tuple[int, ...], decoder: tuple[int
         raise ValueError(f"a network of {stages} stages needs lists of {stages} (decoder: {stages - 1}) entries; found {wrong}")
 
 
-Network = Annotated[UNetSpec | ResidualUNetSpec, Field(discriminator="kind")]
+Network = Annotated[UNetSpec | ResidualUNetSpec | SegResNetSpec, Field(discriminator="kind")]

@@ -9,13 +9,13 @@ from planners.presets import PRESETS, preset
 
 
 def test_the_presets():
-    assert list(PRESETS) == ["default", "resenc-m", "resenc-l", "resenc-xl", "laptop"]
+    assert list(PRESETS) == ["default", "resenc-m", "resenc-l", "resenc-xl", "segresnet", "laptop"]
     assert all(name == item.name for name, item in PRESETS.items())
 
 
 @pytest.mark.parametrize("name", ["nnU-Net", "Default", ""])
 def test_an_unknown_preset_names_the_known(name):
-    with pytest.raises(PlanInvalid, match="known: default, resenc-m, resenc-l, resenc-xl, laptop"):
+    with pytest.raises(PlanInvalid, match="known: default, resenc-m, resenc-l, resenc-xl, segresnet, laptop"):
         preset(name)
 
 

@@ -5,7 +5,7 @@ from autoseg.networks import NETWORKS, build_network, initialise
 from autoseg.networks.blocks import ResidualBlock
 from autoseg.networks.norm import InstanceNorm
 from planners import memory
-from planners.plan import ResidualUNetSpec, UNetSpec
+from planners.plan import ResidualUNetSpec, SegResNetSpec, UNetSpec
 
 KERNELS = ((1, 3, 3), (3, 3, 3), (3, 3, 3))
 STRIDES = ((1, 1, 1), (1, 2, 2), (2, 2, 2))
@@ -16,7 +16,11 @@ RESIDUAL = ResidualUNetSpec(
 PLAIN_2D = UNetSpec(
     features=(4, 8), strides=((1, 1), (2, 2)), kernels=((3, 3), (3, 3)), convs_per_stage=(1, 2), convs_per_decoder_stage=(1,)
 )
-SPECS = {"plain": PLAIN, "residual": RESIDUAL}
+SEGRESNET = SegResNetSpec(
+    features=(4, 8, 8), strides=STRIDES, kernels=KERNELS, blocks_per_stage=(1, 2, 2), blocks_per_decoder_stage=(1, 1)
+)
+SPECS = {"plain": PLAIN, "residual": RESIDUAL, "segresnet": SEGRESNET}
+ENTRY = {"unet": "encoder.stages.0.0.conv.weight", "residual_unet": "encoder.stages.0.0.conv1.conv.weight", "segresnet": "encoder.stages.0.0.weight"}
 
 
 def _input(seed=0, shape=(2, 2, 4, 8, 12)):
@@ -65,9 +69,7 @@ class TestWeights:
         first, second, other = (build_network(spec, 1, 2, 3, seed=seed).state_dict() for seed in (5, 5, 6))
         assert torch.equal(before, torch.get_rng_state())
         assert all(torch.equal(first[name], second[name]) for name in first)
-        assert not torch.equal(
-            first["encoder.stages.0.0." + ("conv1." if spec is RESIDUAL else "") + "conv.weight"], other["decoder.heads.0.weight"]
-        )
+        assert not torch.equal(first[ENTRY[spec.kind]], other[ENTRY[spec.kind]])
         assert any(not torch.equal(first[name], other[name]) for name in first)
 
     def test_a_generator_is_drawn_from(self, spec):
@@ -160,10 +162,10 @@ def test_refuses_a_spec_of_another_dimension():
 
 
 def test_registry_covers_every_kind_in_the_schema():
-    assert set(NETWORKS) == {UNetSpec.model_fields["kind"].default, ResidualUNetSpec.model_fields["kind"].default}
+    assert set(NETWORKS) == {spec.model_fields["kind"].default for spec in (UNetSpec, ResidualUNetSpec, SegResNetSpec)}
 
 
 def test_refuses_an_unregistered_kind(monkeypatch):
     monkeypatch.delitem(NETWORKS, "unet")
-    with pytest.raises(ValueError, match="no network is registered as 'unet'; known: residual_unet"):
+    with pytest.raises(ValueError, match="no network is registered as 'unet'; known: residual_unet, segresnet"):
         build_network(PLAIN, 1, 2, 3)

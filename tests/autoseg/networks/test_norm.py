@@ -21,7 +21,7 @@ def _reference(x, weight, bias, slope):
     return F.leaky_relu(normalised, slope)
 
 
-@pytest.mark.parametrize("slope", [0.01, 1.0])
+@pytest.mark.parametrize("slope", [0.0, 0.01, 1.0])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_equals_stock_norm_and_activation_with_gradients(shape, slope):
     x, weight, bias = _case(shape)
@@ -39,7 +39,7 @@ def test_equals_stock_norm_and_activation_with_gradients(shape, slope):
         torch.testing.assert_close(ours.grad, stock.grad, rtol=1e-4, atol=2e-5)
 
 
-@pytest.mark.parametrize("slope", [0.01, 1.0])
+@pytest.mark.parametrize("slope", [0.0, 0.01, 1.0])
 @pytest.mark.parametrize("shape", [(2, 3, 2, 3, 2), (2, 2, 3, 4)])
 def test_gradient_is_the_derivative(shape, slope):
     inputs = [tensor.requires_grad_() for tensor in _case(shape, torch.float64)]
@@ -121,7 +121,7 @@ def test_half_precision_input_keeps_its_type_and_full_precision_statistics():
     torch.testing.assert_close(y.float(), _reference(x, weight, bias, 0.01), rtol=0.02, atol=0.05)
 
 
-@pytest.mark.parametrize(("shape", "slope", "what"), [((1, 2, 4, 4), 0.0, "slope must be positive"), ((2, 2, 1, 1, 1), 0.01, "one voxel")])
+@pytest.mark.parametrize(("shape", "slope", "what"), [((1, 2, 4, 4), -0.1, "slope must be 0 or more"), ((2, 2, 1, 1, 1), 0.01, "one voxel")])
 def test_refuses_what_it_cannot_do(shape, slope, what):
     with pytest.raises(ValueError, match=what):
         instance_norm_leaky_relu(*_case(shape), slope=slope)
