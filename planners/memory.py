@@ -60,9 +60,7 @@ def layers(network: Network, patch_size: Sequence[int], in_channels: int, out_ch
     yield from _decoder(network, sizes, out_channels)
 
 
-def element_count(
-    network: Network, patch_size: Sequence[int], in_channels: int, out_channels: int, *, heads: bool = False
-) -> int:
+def element_count(network: Network, patch_size: Sequence[int], in_channels: int, out_channels: int, *, heads: bool = False) -> int:
     """Numbers in the outputs of all convolutions for one sample: what planning takes as the measure of memory.
 
     Norms and activations are not counted, nor the deep-supervision heads below full resolution unless `heads`.

@@ -16,7 +16,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     add_shared_options(options)
     options.add_argument(
         "--preset",
-        help="default, resenc-m, resenc-l, resenc-xl, or laptop for a machine without a GPU (default: as the plan that stands)",
+        help="default, resenc-m, resenc-l, resenc-xl, segresnet, or laptop for a machine without a GPU (default: as the plan that stands)",
+    )
+    options.add_argument(
+        "--memory",
+        type=float,
+        metavar="GB",
+        help="device memory to plan for (default: as the plan that stands, else the preset's own)",
     )
     options.add_argument(
         "--folds",
@@ -57,6 +63,7 @@ def _plan(parsed: argparse.Namespace) -> dict[str, Any]:
     result = plan(
         parsed.dataset,
         preset=parsed.preset,
+        memory_gb=parsed.memory,
         folds=parsed.folds,
         settings=dict(parsed.settings) or None,
         exclude=parsed.exclude,

@@ -76,6 +76,7 @@ def plan(
     dataset: str | Path,
     *,
     preset: str | None = None,
+    memory_gb: float | None = None,
     folds: str | None = None,
     settings: Mapping[str, Any] | None = None,
     exclude: Sequence[str] | None = None,
@@ -90,9 +91,11 @@ def plan(
 
     A plan that exists is kept: new cases join the folds and a corrected mask is prepared anew, without disturbing what is trained.
     Arguments that are None mean what the plan was asked for before (at first: preset "default", scheme grouped from 5 centres on and
-    else cv5, canonical orientation, no settings, no case left out). A plan edited by hand is never overwritten.
+    else cv5, canonical orientation, the preset's memory, no settings, no case left out). A plan edited by hand is never overwritten.
 
     Args:
+        memory_gb: device memory to plan for, in GB: patch and batch grow and shrink with it. The plan depends on this number, never on
+            the machine.
         folds: a scheme, or a file of folds. Each scheme's folds are kept; the one that was asked for last is in use.
         settings: dotted path -> value, put over what the preset gives; in place of all settings that were asked for before.
         exclude: cases to leave out, in place of those that were left out before; remembered, also by training.
@@ -113,7 +116,7 @@ def plan(
     workspace.make()
     workspace.plan.parent.mkdir(exist_ok=True)
     with files.FoldLock(workspace.plan.parent / LOCK_NAME, wait=None):
-        decision = decide(opened, workspace, Wish.of(preset, orientation, settings), replan=replan)
+        decision = decide(opened, workspace, Wish.of(preset, orientation, settings, memory_gb), replan=replan)
         keys = case_keys(opened.cases, workspace)
         looked = examine(
             opened,

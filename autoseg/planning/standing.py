@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -31,19 +32,23 @@ class Wish:
         preset: a name in `planners.presets.PRESETS`.
         orientation: "canonical" or "as_stored".
         settings: dotted path -> value, put over what the preset gives.
+        memory_gb: device memory to plan for; where nothing was ever asked for, the preset's own.
     """
 
     preset: str | None = None
     orientation: str | None = None
     settings: Mapping[str, Any] | None = None
+    memory_gb: float | None = None
 
     @staticmethod
-    def of(preset: str | None, orientation: str | None, settings: Mapping[str, Any] | None) -> Wish:
+    def of(preset: str | None, orientation: str | None, settings: Mapping[str, Any] | None, memory_gb: float | None = None) -> Wish:
         """The wish; `orientation` among the settings counts as the argument, since it also shapes what is measured.
 
         Raises:
-            PlanError: a setting that is not the user's to choose, or two different orientations.
+            PlanError: a setting that is not the user's to choose, two different orientations, or a memory that is not above 0.
         """
+        if memory_gb is not None and not (math.isfinite(memory_gb) and memory_gb > 0):
+            raise PlanError(f"--memory: must be a positive number of GB, found {memory_gb:g}")
         left = dict(settings or {})
         for key in left:
             if key.split(".")[0] in DATASETS_OWN:
@@ -59,7 +64,7 @@ class Wish:
             settings = left or None
         if orientation not in (None, "canonical", "as_stored"):
             raise PlanError(f"orientation must be canonical or as_stored, found {orientation!r}")
-        return Wish(preset, orientation, None if settings is None else left)
+        return Wish(preset, orientation, None if settings is None else left, memory_gb)
 
     def over(self, before: Wish) -> Wish:
         """This wish, and where it leaves something open, what was wished before."""
@@ -67,15 +72,24 @@ class Wish:
             before.preset if self.preset is None else self.preset,
             before.orientation if self.orientation is None else self.orientation,
             before.settings if self.settings is None else self.settings,
+            before.memory_gb if self.memory_gb is None else self.memory_gb,
         )
 
     def differences(self, before: Wish) -> list[str]:
         """What is wished for and was something else before, for a message."""
         pairs = (("--preset", self.preset, before.preset), ("--orientation", self.orientation, before.orientation))
         found = [f"{option} {now} (it was planned with {then})" for option, now, then in pairs if now not in (None, then)]
+        if self.memory_gb not in (None, before.target_gb):
+            then = "another target" if before.target_gb is None else f"{before.target_gb:g} GB"
+            found.append(f"--memory {self.memory_gb:g} (it was planned for {then})")
         if self.settings is not None and self.settings != before.settings:
             found.append(f"--set {_listed(self.settings)} (it was planned with {_listed(before.settings or {})})")
         return found
+
+    @property
+    def target_gb(self) -> float | None:
+        """The memory that is planned for, the preset's own where none is asked for; None where the preset is not known."""
+        return PRESETS[self.preset].memory_gb if self.memory_gb is None and self.preset in PRESETS else self.memory_gb
 
 
 DEFAULTS = Wish("default", "canonical", {})
@@ -130,7 +144,12 @@ def decide(dataset: Dataset, workspace: Workspace, wish: Wish, *, replan: bool) 
     found = files.sha256_file(workspace.plan)
     record = workspace.record()
     asked = record.get("asked", {})
-    before = Wish(asked.get("preset", standing.preset), asked.get("orientation", standing.orientation), asked.get("settings", {}))
+    before = Wish(
+        asked.get("preset", standing.preset),
+        asked.get("orientation", standing.orientation),
+        asked.get("settings", {}),
+        asked.get("memory_gb"),
+    )
     edited = record.get("plan") != found
     different = wish.differences(before)
     if edited and (replan or different):
@@ -166,6 +185,7 @@ def make_plan(dataset: Dataset, name: str, fingerprint: Fingerprint, wish: Wish)
         made = planner.plan(
             fingerprint,
             preset=str(wish.preset),
+            memory_gb=wish.memory_gb,
             name=name,
             file_ending=dataset.file_ending,
             orientation="as_stored" if wish.orientation == "as_stored" else "canonical",
@@ -184,6 +204,7 @@ def write_plan(workspace: Workspace, dataset: Dataset, plan: Plan, wish: Wish, e
     """
     text = plan.to_json()
     asked: dict[str, Any] = {"preset": wish.preset, "orientation": wish.orientation, "settings": dict(wish.settings or {})}
+    asked |= {} if wish.memory_gb is None else {"memory_gb": wish.memory_gb}
     asked |= {"channels": list(dataset.channels), "labels": dataset.labels}
     record = {"asked": asked, "exclude": sorted(exclude), "plan": sha256(text.encode()).hexdigest()}
     files.write_json(workspace.planned, {**workspace.record(), "coming": record})

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from planners.memory import element_count, layers, multiply_adds, parameter_count
-from planners.plan import ResidualUNetSpec, UNetSpec
+from planners.plan import ResidualUNetSpec, SegResNetSpec, UNetSpec
 
 
 def _uniform(kind, dimension, features, encoder, decoder):
@@ -72,3 +72,40 @@ def test_multiply_adds_by_hand_and_as_measured():
     assert multiply_adds(TINY, (8, 8), 5, 4) == by_hand
     # 1052 GFLOP a 64x192x160 tile of the plain network, two operations a multiply-add, counted by torch.
     assert 2e-9 * multiply_adds(PLAIN_3D, (64, 192, 160), 2, 3) == pytest.approx(1052, rel=0.005)
+
+
+# Myronenko's network (arXiv 1810.11654): 32 features, blocks 1, 2, 2, 4 down and one a level up.
+SEGRESNET = SegResNetSpec(
+    features=(32, 64, 128, 256),
+    strides=((1, 1, 1), *[(2, 2, 2)] * 3),
+    kernels=((3, 3, 3),) * 4,
+    blocks_per_stage=(1, 2, 2, 4),
+    blocks_per_decoder_stage=(1, 1, 1),
+)
+
+
+@pytest.mark.parametrize(("features", "published"), [(32, 18.8e6), (16, 4.7e6)])
+def test_a_segresnet_has_the_published_parameters(features, published):
+    """Published for one input channel and two classes; there 1x1x1 convolutions stand where here transposed ones of 8 taps do, and no
+    heads but the finest."""
+    network = SEGRESNET.model_copy(update={"features": tuple(features << stage for stage in range(4))})
+    counted = sum(
+        layer.parameters // layer.kernel if layer.name.startswith("up") else layer.parameters
+        for layer in layers(network, (8, 8, 8), 1, 2)
+        if layer.name not in {"head 1", "head 2"}
+    )
+    assert counted == pytest.approx(published, rel=0.003)
+
+
+def test_a_segresnet_by_hand():
+    """8x8: entry to 2 channels and a block of two; entry to 4 on 4x4 and two blocks; up to 2, a block; the head to 3."""
+    network = SegResNetSpec(
+        features=(2, 4),
+        strides=((1, 1), (2, 2)),
+        kernels=((3, 3), (3, 3)),
+        blocks_per_stage=(1, 2),
+        blocks_per_decoder_stage=(1,),
+    )
+    assert element_count(network, (8, 8), 5, 3) == 64 * 2 * 3 + 16 * 4 * 5 + 64 * 2 * 3 + 64 * 3
+    block, wide = 2 * (2 * 2 * 9 + 2 * 2), 2 * (4 * 4 * 9 + 2 * 4)
+    assert parameter_count(network, 5, 3) == 5 * 2 * 9 + block + 2 * 4 * 9 + 2 * wide + 4 * 2 * 4 + block + (2 * 3 + 3 + 2 * 2)

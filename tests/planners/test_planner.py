@@ -124,7 +124,7 @@ def test_too_small_for_any_network(make_fingerprint):
 
 SHAPES = st.tuples(*[st.integers(9, 400)] * 3)
 SPACINGS = st.tuples(*[st.floats(0.3, 8).map(lambda value: round(value, 3))] * 3)
-PRESETS = st.sampled_from(["default", "resenc-m", "resenc-l", "resenc-xl", "laptop"])
+PRESETS = st.sampled_from(["default", "resenc-m", "resenc-l", "resenc-xl", "segresnet", "laptop"])
 
 
 @given(st.lists(st.tuples(SPACINGS, SHAPES), min_size=1, max_size=6), PRESETS, st.integers(2, 20), st.randoms())
@@ -171,6 +171,23 @@ def test_the_same_in_another_process_without_torch_or_images(make_fingerprint, t
     environment = {"PYTHONPATH": ":".join(sys.path), "PYTHONHASHSEED": "7"}
     done = subprocess.run([sys.executable, "-c", script, str(path)], capture_output=True, text=True, check=True, env=environment)
     assert json.loads(done.stdout) == [plan(fingerprint).to_json(), []]
+
+
+def test_segresnet_takes_the_patch_that_its_authors_took_for_hecktor(make_fingerprint):
+    """192x192x192 at 1 mm, five levels of 1, 2, 2, 4, 4 blocks from 32 features on (Myronenko et al., HECKTOR 2022)."""
+    planned = plan(make_fingerprint([(1.0, 1.0, 1.0)], [(192, 200, 200)], cases=524, channels=["CT", "PT"], labels=3), preset="segresnet")
+    found = planned.configurations["3d_fullres"]
+    assert found.patch_size == (192, 192, 192)
+    assert (found.network.kind, found.network.features) == ("segresnet", (32, 64, 128, 256, 512))
+    assert (found.network.blocks_per_stage, found.network.blocks_per_decoder_stage) == ((1, 2, 2, 4, 4), (1, 1, 1, 1))
+    assert "at most 5 stages" in planned.reasons["3d_fullres.network"]
+
+
+def test_segresnet_waits_with_a_coarse_axis(make_fingerprint):
+    planned = plan(make_fingerprint([(3.6, 0.62, 0.62)], [(20, 320, 319)], cases=32, labels=3), preset="segresnet")
+    found = planned.configurations["3d_fullres"].network
+    assert found.strides == ((1, 1, 1), (1, 2, 2), (1, 2, 2), (2, 2, 2), (2, 2, 2))
+    assert found.kernels == ((1, 3, 3), (1, 3, 3), (3, 3, 3), (3, 3, 3), (3, 3, 3))
 
 
 def test_the_plan_does_not_depend_on_names(make_fingerprint):

@@ -16,11 +16,13 @@ RESIDUAL = ResidualUNetSpec(
 PLAIN_2D = UNetSpec(
     features=(4, 8), strides=((1, 1), (2, 2)), kernels=((3, 3), (3, 3)), convs_per_stage=(1, 2), convs_per_decoder_stage=(1,)
 )
-SEGRESNET = SegResNetSpec(
-    features=(4, 8, 8), strides=STRIDES, kernels=KERNELS, blocks_per_stage=(1, 2, 2), blocks_per_decoder_stage=(1, 1)
-)
+SEGRESNET = SegResNetSpec(features=(4, 8, 8), strides=STRIDES, kernels=KERNELS, blocks_per_stage=(1, 2, 2), blocks_per_decoder_stage=(1, 1))
 SPECS = {"plain": PLAIN, "residual": RESIDUAL, "segresnet": SEGRESNET}
-ENTRY = {"unet": "encoder.stages.0.0.conv.weight", "residual_unet": "encoder.stages.0.0.conv1.conv.weight", "segresnet": "encoder.stages.0.0.weight"}
+ENTRY = {
+    "unet": "encoder.stages.0.0.conv.weight",
+    "residual_unet": "encoder.stages.0.0.conv1.conv.weight",
+    "segresnet": "encoder.stages.0.0.weight",
+}
 
 
 def _input(seed=0, shape=(2, 2, 4, 8, 12)):

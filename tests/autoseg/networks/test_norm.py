@@ -121,7 +121,9 @@ def test_half_precision_input_keeps_its_type_and_full_precision_statistics():
     torch.testing.assert_close(y.float(), _reference(x, weight, bias, 0.01), rtol=0.02, atol=0.05)
 
 
-@pytest.mark.parametrize(("shape", "slope", "what"), [((1, 2, 4, 4), -0.1, "slope must be 0 or more"), ((2, 2, 1, 1, 1), 0.01, "one voxel")])
+@pytest.mark.parametrize(
+    ("shape", "slope", "what"), [((1, 2, 4, 4), -0.1, "slope must be 0 or more"), ((2, 2, 1, 1, 1), 0.01, "one voxel")]
+)
 def test_refuses_what_it_cannot_do(shape, slope, what):
     with pytest.raises(ValueError, match=what):
         instance_norm_leaky_relu(*_case(shape), slope=slope)

@@ -139,6 +139,8 @@ def test_nothing_to_learn_is_found_before_a_plan_is_made(tmp_path):
         ({"folds": "cv1"}, FoldError, "cv1"),
         ({"folds": "loco"}, FoldError, "centre"),
         ({"exclude": ["nobody"]}, DatasetError, "nobody"),
+        ({"memory_gb": -1.0}, PlanError, "--memory: must be a positive number of GB"),
+        ({"memory_gb": 1e-6, "replan": True}, PlanError, "1e-06 GB are too little for preset laptop"),
         ({"name": "a/b"}, PlanError, "a/b"),
     ],
 )
@@ -212,6 +214,7 @@ def test_an_excluded_case_leaves_and_may_come_back(tiny):
         ({"preset": "default"}, r"--preset default \(it was planned with laptop\).*--replan.*--name"),
         ({"orientation": "as_stored"}, "--orientation as_stored"),
         ({"settings": {"training.epochs": 5}}, r"--set training.epochs=5 \(it was planned with none\)"),
+        ({"memory_gb": 0.5}, r"--memory 0.5 \(it was planned for 1 GB\)"),
     ],
 )
 def test_something_else_is_refused_until_replanning_is_asked_for(tiny, options, message):
@@ -232,6 +235,20 @@ def test_settings_that_are_asked_for_replace_those_before(tiny):
     assert again(tiny, settings={"training.epochs": 5}).kept
     back = again(tiny, settings={}, replan=True)
     assert back.plan.configurations["2d"].training.epochs != 5
+
+
+def test_a_memory_target_stays_until_another_is_asked_for(tiny):
+    own = plan_text(tiny)
+    assert again(tiny, memory_gb=1.0).kept, "the preset's own memory, said aloud, is nothing else"
+    again(tiny, memory_gb=0.01, replan=True)
+    assert read(tiny, "default/planned.json")["asked"]["memory_gb"] == 0.01
+    assert "0.01 GB were asked for" in read(tiny, "default/plan.json")["reasons"]["memory"]
+    small = plan_text(tiny)
+    assert again(tiny).kept
+    assert not again(tiny, replan=True).kept
+    assert plan_text(tiny) == small
+    again(tiny, memory_gb=1.0, replan=True)
+    assert plan_text(tiny) == own
 
 
 @pytest.mark.parametrize("key", ["transpose", "channels", "labels.ball", "schema"])
