@@ -15,8 +15,8 @@ from planners.plan import (
     Configuration,
     DiceCELoss,
     Inference,
-    Plan,
     Network,
+    Plan,
     PlanInvalid,
     ResidualUNetSpec,
     SegResNetSpec,
@@ -188,11 +188,7 @@ def size(grid: Grid, task: Task) -> Sized:
             break
         shorter = _shorter(grid, shape, stages)
         if shorter.stages == 1:
-            needed = elements * bounds.batch_floor / (bounds.elements * bounds.batch_reference) * task.preset.memory_gb
-            raise PlanInvalid(
-                f"{task.preset.memory_gb:g} GB are too little for preset {task.preset.name}: its smallest {len(grid.spacing)}-D network, for "
-                f"a patch of {_by(shape.patch_size)} voxels, is taken to need {needed:.2g} GB. Plan for more, or take a smaller preset"
-            )
+            raise PlanInvalid(_too_little(task.preset, shape.patch_size, elements))
         shape = shorter
     fits = round(bounds.elements / elements * bounds.batch_reference)
     share = round(task.dataset_voxels * task.preset.dataset_share / math.prod(shape.patch_size))
@@ -212,6 +208,15 @@ def size(grid: Grid, task: Task) -> Sized:
             f"remain and its spacing is within a factor 2 of the finest{_at_most(stages)}; {task.preset.features_base} features, doubled "
             f"to at most {bounds.features_maximum}",
         },
+    )
+
+
+def _too_little(preset: Preset, patch: Sequence[int], elements: int) -> str:
+    bounds = preset.size(len(patch))
+    needed = elements * bounds.batch_floor / (bounds.elements * bounds.batch_reference) * preset.memory_gb
+    return (
+        f"{preset.memory_gb:g} GB are too little for preset {preset.name}: its smallest {len(patch)}-D network, for a patch of {_by(patch)} "
+        f"voxels, is taken to need {needed:.2g} GB. Plan for more, or take a smaller preset"
     )
 
 
