@@ -215,8 +215,8 @@ def _too_little(preset: Preset, patch: Sequence[int], elements: int) -> str:
     bounds = preset.size(len(patch))
     needed = elements * bounds.batch_floor / (bounds.elements * bounds.batch_reference) * preset.memory_gb
     return (
-        f"{preset.memory_gb:g} GB are too little for preset {preset.name}: its smallest {len(patch)}-D network, for a patch of {_by(patch)} "
-        f"voxels, is taken to need {needed:.2g} GB. Plan for more, or take a smaller preset"
+        f"{preset.memory_gb:g} GB are too little for preset {preset.name}: its smallest {len(patch)}-D network, for a patch of "
+        f"{_by(patch)} voxels, is taken to need {needed:.2g} GB. Plan for more, or take a smaller preset"
     )
 
 
