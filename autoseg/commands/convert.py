@@ -10,6 +10,9 @@ from typing import Any
 
 from autoseg.commands.entry import RESEARCH_ONLY, add_shared_options, parser, run
 
+EDITIONS = ("2022", "2025", "2026")
+"""Of HECKTOR."""
+
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of the console script."""
@@ -40,7 +43,7 @@ def _add_generated(kinds: Any) -> None:
 def _add_phantom(kinds: Any) -> None:
     phantom = kinds.add_parser(
         "phantom",
-        help="write a generated multi-centre PET/CT cohort with a clinical table, in the HECKTOR-2025 layout",
+        help="write a generated multi-centre PET/CT cohort with a clinical table, in a HECKTOR layout",
         description="Write a phantom cohort and the truth that its outcomes follow from; print how well that truth ranks them.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         epilog=RESEARCH_ONLY,
@@ -51,6 +54,7 @@ def _add_phantom(kinds: Any) -> None:
     phantom.add_argument("--seed", type=int, default=1, metavar="S", help="the same seed gives the same bytes")
     phantom.add_argument("--new-patients", type=int, default=0, metavar="M", help="more patients, without masks and outcomes")
     phantom.add_argument("--size", choices=("demo", "full"), default="demo", help="of the images: about 30x32x32, or CT of 512x512x200")
+    phantom.add_argument("--edition", choices=EDITIONS, default="2025", help="of HECKTOR: its layout, names and columns")
     phantom.add_argument("--table-only", action="store_true", help="write tables of cases and features in place of images")
     phantom.add_argument("--no-signal", action="store_true", help="outcomes that depend on nothing, HPV on the centre alone")
     add_shared_options(phantom, dataset=False)
@@ -75,15 +79,16 @@ def _add_rule(kinds: Any) -> None:
 def _add_hecktor(kinds: Any) -> None:
     hecktor = kinds.add_parser(
         "hecktor",
-        help="a HECKTOR folder (2025) as a dataset: CT and PET on one grid, masks, centres and clinical columns",
+        help="a HECKTOR folder (2022, 2025, 2026) as a dataset: CT and PET on one grid, masks, centres and clinical columns",
         description="Make a dataset folder of HECKTOR data. The same command goes on when it was interrupted or the source has changed.",
         epilog=RESEARCH_ONLY,
     )
-    hecktor.add_argument("source", type=Path, metavar="DIR", help="the folder with Task 1, Task 2, Task 3 and the tables")
+    hecktor.add_argument("source", type=Path, metavar="DIR", help="the folder as it is handed out, with images, masks and tables")
     hecktor.add_argument("output", type=Path, metavar="OUT", help="the dataset folder to write")
     hecktor.add_argument(
         "--onto", default="CT", metavar="CT|PT|MM[,MM,MM]", help="the grid: the CT's (default), the PET's, or a spacing in mm (z, y, x)"
     )
+    hecktor.add_argument("--edition", choices=EDITIONS, help="whose layout it has (default: found by the names of its folders and files)")
     hecktor.add_argument("--new", type=Path, metavar="DIR2", help="such a folder with new patients, for imagesTs and casesTs.csv")
     add_shared_options(hecktor, dataset=False)
 
@@ -115,6 +120,7 @@ def _phantom(parsed: argparse.Namespace) -> dict[str, Any]:
         seed=parsed.seed,
         new_patients=parsed.new_patients,
         size=parsed.size,
+        edition=parsed.edition,
         table_only=parsed.table_only,
         signal=not parsed.no_signal,
         workers=parsed.workers,
@@ -135,7 +141,7 @@ def _hecktor(parsed: argparse.Namespace) -> dict[str, Any]:
     from autoseg.errors import CasesFailed
     from autoseg.importers.hecktor import import_hecktor
 
-    result = import_hecktor(parsed.source, parsed.output, new=parsed.new, onto=parsed.onto, workers=parsed.workers)
+    result = import_hecktor(parsed.source, parsed.output, new=parsed.new, onto=parsed.onto, edition=parsed.edition, workers=parsed.workers)
     print(result.text())
     if result.failures:
         failed = CasesFailed(result.failures, len(result.training) + len(result.new))

@@ -1,4 +1,4 @@
-"""Writes the phantom cohort: as HECKTOR 2025 hands out its data, or as tables alone; and the truth beside it."""
+"""Writes the phantom cohort: as an edition of HECKTOR hands out its data, or as tables alone; and the truth beside it."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from autoseg.errors import DatasetError, ResourceError
 from autoseg.importers.cohort.anatomy import draw_scene
 from autoseg.importers.cohort.centres import Scanner, first_centres
 from autoseg.importers.cohort.imaging import Pose, Scan, scan
+from autoseg.importers.cohort.layouts import LAYOUTS, Layout, layout_of
 from autoseg.importers.cohort.measured import measured_features
 from autoseg.importers.cohort.patients import Patients, Tumours, simulate
-from autoseg.importers.cohort.tables import CLINICAL, cases_table, clinical_columns, csv_text, task_tables
+from autoseg.importers.cohort.tables import cases_table, csv_text
 from autoseg.importers.cohort.truth import ceiling_text, truth_columns, truth_document
 from autoseg.workers import map_cases
 
 logger = logging.getLogger(__name__)
 
-TRAINING, NEW = "hecktor2025_training", "hecktor2025_new"
 TRUTH, TRUTH_TABLE = "truth.json", "truth.csv"
 CASES, FEATURES = "cases.csv", "features.csv"
 SIZES = ("demo", "full")
@@ -44,7 +44,7 @@ class Written:
     """A cohort on disk.
 
     Attributes:
-        folder: holds `TRAINING` and `NEW` or the tables, and the truth.
+        folder: holds the edition's two folders or the tables, and the truth.
         patients: those with outcomes.
         new: names of the new patients.
         without_tumour: the new patient who has none; "" where nobody.
@@ -92,6 +92,7 @@ def write_cohort(
     seed: int = 1,
     new_patients: int = 0,
     size: str = "demo",
+    edition: str = "2025",
     table_only: bool = False,
     signal: bool = True,
     workers: int | None = None,
@@ -105,6 +106,7 @@ def write_cohort(
         patients, centres: how many.
         new_patients: how many more, with images and without masks and outcomes; the last of two or more has no tumour.
         size: of the images: "demo" (about 30x32x32) or "full" (CT of 512x512x200).
+        edition: of HECKTOR, "2022", "2025" or "2026": layout, names and columns; the patients are the same in each.
         table_only: cases.csv and features.csv in place of images.
         signal: False: relapse depends on nothing, HPV on the centre alone.
         workers: processes; 0 everything here; default by cores and memory.
@@ -113,7 +115,7 @@ def write_cohort(
         DatasetError: the folder holds a cohort already, or a number makes no sense; nothing is written.
         ResourceError: the disk is too small, found before starting.
     """
-    folder = Path(folder)
+    folder, layout = Path(folder), layout_of(edition)
     _check(folder, patients, new_patients, seed, size, table_only)
     cohort = simulate(patients, first_centres(centres), seed, signal=signal)
     new = simulate(new_patients, cohort.centres, seed, signal=signal, stream=NEW_STREAM)
@@ -125,9 +127,9 @@ def write_cohort(
     except OSError as error:
         raise DatasetError(f"{folder}: cannot be made: {error.strerror}. Name another folder") from None
     if table_only:
-        _write_tables(folder, cohort)
+        _write_tables(folder, cohort, layout)
     else:
-        _write_images(folder, cohort, new, size, workers)
+        _write_images(folder, cohort, new, layout, size, workers)
     files.write_text(folder / TRUTH_TABLE, csv_text(truth_columns(cohort)))
     files.write_json(folder / TRUTH, truth)
     return Written(folder, cohort, tuple(new.names), new.names[-1] if new_patients > 1 else "", truth)
@@ -140,7 +142,8 @@ def _check(folder: Path, patients: int, new_patients: int, seed: int, size: str,
         raise DatasetError(f"--size {size}: the sizes are {' and '.join(SIZES)}")
     if table_only and new_patients:
         raise DatasetError(f"--new-patients {new_patients}: new patients are images; a cohort of tables alone has none")
-    there = [name for name in (TRAINING, NEW, TRUTH, TRUTH_TABLE, CASES, FEATURES) if (folder / name).exists()]
+    folders = [name for layout in LAYOUTS.values() for name in (layout.training, layout.new)]
+    there = [name for name in (*folders, TRUTH, TRUTH_TABLE, CASES, FEATURES) if (folder / name).exists()]
     if there:
         raise DatasetError(f"{folder}: holds {there[0]} already; name another folder, or take the old cohort away")
 
@@ -148,11 +151,11 @@ def _check(folder: Path, patients: int, new_patients: int, seed: int, size: str,
 # --- tables alone
 
 
-def _write_tables(folder: Path, cohort: Patients) -> None:
+def _write_tables(folder: Path, cohort: Patients, layout: Layout) -> None:
     features = {name: values.tolist() for name, values in measured_features(cohort).items()}
     flags = ["" if count else "no_nodes" for count in cohort.node_count]
     table = csv_text({"patient": cohort.names, "case": cohort.names, "flags": flags, **features})
-    files.write_text(folder / CASES, cases_table(cohort))
+    files.write_text(folder / CASES, cases_table(cohort, layout.columns))
     files.write_text(folder / FEATURES, table)
     files.write_json(
         (folder / FEATURES).with_suffix(".json"),
@@ -177,47 +180,53 @@ def _write_tables(folder: Path, cohort: Patients) -> None:
 
 @dataclass(frozen=True)
 class _Task:
-    """One patient to be imaged."""
+    """One patient to be imaged.
+
+    Attributes:
+        ct, pt, mask: the files to write; `mask` is None for a new patient.
+    """
 
     name: str
-    folder: Path
+    ct: Path
+    pt: Path
+    mask: Path | None
     tumours: Tumours
     scanner: Scanner
     size: str
     seed: tuple[int, ...]
-    with_mask: bool
 
 
-def _write_images(folder: Path, cohort: Patients, new: Patients, size: str, workers: int | None) -> None:
+def _write_images(folder: Path, cohort: Patients, new: Patients, layout: Layout, size: str, workers: int | None) -> None:
     from autoseg.preprocessing.cases import default_workers
 
-    tasks = _tasks(folder / TRAINING, cohort, size, with_mask=True) + _tasks(folder / NEW, new, size, with_mask=False)
+    tasks = _tasks(folder, cohort, layout, size, new=False) + _tasks(folder, new, layout, size, new=True)
     if workers is None:
         workers = default_workers(len(tasks), bytes_each=BYTES_PER_VOXEL * max(_voxels(task.scanner, size) for task in tasks))
     try:
         for outcome in map_cases(_image, tasks, workers=workers, names=[task.name for task in tasks], progress="imaging"):
             if outcome.error is not None:
                 raise outcome.error
-        for task, text in task_tables(cohort).items():
-            files.write_text(folder / TRAINING / f"HECKTOR_2025_Training_Task_{task}.csv", text)
-        if len(new):
-            columns = {"PatientID": new.names, **clinical_columns(new)}
-            files.write_text(folder / NEW / "HECKTOR_2025_Test_Task_1.csv", csv_text(columns, ("PatientID", *CLINICAL)))
+        for name, text in layout.tables(cohort).items():
+            files.write_text(folder / layout.training / name, text)
+        for name, text in layout.new_tables(new).items() if len(new) else ():
+            files.write_text(folder / layout.new / name, text)
     except BaseException:
-        for name in (TRAINING, NEW):
+        for name in (layout.training, layout.new):
             with suppress(OSError):
                 shutil.rmtree(folder / name)
         raise
 
 
-def _tasks(folder: Path, patients: Patients, size: str, *, with_mask: bool) -> list[_Task]:
+def _tasks(folder: Path, patients: Patients, layout: Layout, size: str, *, new: bool) -> list[_Task]:
     tasks = []
+    within = folder / (layout.new if new else layout.training)
     for row, name in enumerate(patients.names):
-        healthy = not with_mask and row == len(patients) - 1 and row > 0
+        healthy = new and row == len(patients) - 1 and row > 0
         tumours = Tumours((), (), (), 0.0) if healthy else patients.tumours(row)
         scanner = patients.centres[patients.centre[row]].scanner
         seed = (patients.seed, patients.stream, 1, row)
-        tasks.append(_Task(name, folder / "Task 1" / name, tumours, scanner, size, seed, with_mask))
+        ct, pt = (within / layout.image(name, role, new) for role in ("CT", "PT"))
+        tasks.append(_Task(name, ct, pt, None if new else within / layout.mask(name), tumours, scanner, size, seed))
     return tasks
 
 
@@ -225,11 +234,12 @@ def _image(task: _Task) -> None:
     from autoseg.images import write_image, write_mask
 
     made = image_patient(task.tumours, task.scanner, task.size, task.seed)
-    task.folder.mkdir(parents=True, exist_ok=True)
-    write_image(task.folder / f"{task.name}__CT.nii.gz", made.ct, made.ct_geometry)
-    write_image(task.folder / f"{task.name}__PT.nii.gz", made.pet, made.pet_geometry)
-    if task.with_mask:
-        write_mask(task.folder / f"{task.name}.nii.gz", made.mask, made.ct_geometry)
+    for path in (task.ct, task.pt, *([task.mask] if task.mask else [])):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    write_image(task.ct, made.ct, made.ct_geometry)
+    write_image(task.pt, made.pet, made.pet_geometry)
+    if task.mask:
+        write_mask(task.mask, made.mask, made.ct_geometry)
 
 
 def image_patient(tumours: Tumours, scanner: Scanner, size: str, seed: tuple[int, ...]) -> Scan:

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from autoseg.dataset.case import list_names
+from autoseg.dataset.patients import patient_key, patient_name
 from autoseg.dataset.table import Lines, read_lines
 from autoseg.errors import DatasetError
-from autoseg.importers.hecktor.tree import patient_key, patient_name
 
 PATIENT = "patientid"
 CENTRE = ("centerid", "centreid")

@@ -98,7 +98,13 @@ class ImportResult:
 
 
 def import_hecktor(
-    source: str | Path, folder: str | Path, *, new: str | Path | None = None, onto: str = "CT", workers: int | None = None
+    source: str | Path,
+    folder: str | Path,
+    *,
+    new: str | Path | None = None,
+    onto: str = "CT",
+    edition: str | None = None,
+    workers: int | None = None,
 ) -> ImportResult:
     """Writes a dataset folder (imagesTr, labelsTr, cases.csv; imagesTs, labelsTs, casesTs.csv; dataset.json) from HECKTOR data.
 
@@ -106,10 +112,11 @@ def import_hecktor(
     be trained on: its images go to imagesTs and its row also to casesTs.csv.
 
     Args:
-        source: the folder with the tasks.
+        source: the folder as one of the editions hands it out.
         folder: the dataset's; made where it is missing. A run that was interrupted, or whose source has changed since, goes on in it.
-        new: a folder of the same layout with new patients, for imagesTs; None: the one of an earlier run into this folder, if any.
+        new: a folder of an edition's layout with new patients, for imagesTs; None: the one of an earlier run into this folder, if any.
         onto: "CT", "PT" or a spacing in mm; see `Onto.parse`.
+        edition: "2022", "2025" or "2026", of both folders; None: found by the layout of each.
         workers: processes; 0 everything here; default by cores and memory.
 
     Raises:
@@ -120,7 +127,7 @@ def import_hecktor(
     source, folder, grid = Path(source), Path(folder), Onto.parse(onto)
     before = _begun(folder, source, grid)
     new = new or before.get("new")
-    sources = [Source.read(path) for path in (source, new) if path is not None]
+    sources = [Source.read(path, edition) for path in (source, new) if path is not None]
     if len(sources) > 1:
         require_apart(*sources)
     tasks = _tasks(sources, folder, grid)

@@ -8,10 +8,12 @@ from functools import cached_property
 from pathlib import Path
 
 from autoseg.dataset.case import list_names
+from autoseg.dataset.patients import patient_key
 from autoseg.dataset.table import FILE_NAME, NEW_FILE_NAME, Row, write_table
 from autoseg.errors import DatasetError
 from autoseg.importers.hecktor.clinical import Clinical, join_tables, name_centres
-from autoseg.importers.hecktor.tree import MASK, Tree, patient_key, read_tree
+from autoseg.importers.hecktor.layouts import read_tree
+from autoseg.importers.hecktor.tree import MASK, Tree
 
 
 @dataclass(frozen=True)
@@ -22,13 +24,13 @@ class Source:
     clinical: Clinical
 
     @staticmethod
-    def read(folder: str | Path) -> Source:
-        """The source in a folder.
+    def read(folder: str | Path, edition: str | None = None) -> Source:
+        """The source in a folder, of the edition that is named or found; see `read_tree`.
 
         Raises:
             DatasetError: no known layout, or tables that contradict each other.
         """
-        tree = read_tree(folder)
+        tree = read_tree(folder, edition)
         return Source(tree, join_tables(tree.tables))
 
     @cached_property
@@ -47,7 +49,7 @@ class Source:
         """What a user should know of files, tables, patients without a row and rows without images."""
         notes = [*self.tree.notes, *self.clinical.notes]
         if not self.tree.tables:
-            notes.append(f"{self.tree.folder}: there is no clinical table (a CSV file whose name names a task)")
+            notes.append(f"{self.tree.folder}: there is no clinical table (a CSV file called as HECKTOR's are)")
         elif without := [name for key, name in self._with_images.items() if key not in self.clinical.rows]:
             notes.append(f"{len(without)} patient(s) have no row in the clinical tables: {list_names(without)}")
         if rows := [name for key, name in self.clinical.names.items() if key not in self._with_images]:
