@@ -10,6 +10,7 @@ import pytest
 
 from autoseg.errors import DatasetError
 from autoseg.evaluation import Settings, evaluate, find_masks, score_masks
+from autoseg.evaluation.challenges import score_challenge
 from autoseg.evaluation.surface import surface_dice
 from autoseg.images import Geometry, write_mask
 
@@ -212,9 +213,10 @@ def test_published_scores_of_hntsmrg():
     predictions = {path.name.split("_")[0]: path for path in (folder / "prediction_masks").glob("[0-9]*.nii.gz")}
     result = evaluate(references, predictions, labels={"GTVp": 1, "GTVn": 2})
     assert len(result.cases) == 15
+    masks = score_challenge(result, "hecktor2022").masks
     published = {"GTVp": (0.22517, 0.22471, 0.30642), "GTVn": (0.72495, 0.57010, 0.65781)}
     for label, (aggregated, mean_with_empty_as_0, mean_of_references) in published.items():
         assert result.summary(label).dice_aggregated == pytest.approx(aggregated, abs=5e-6)
-        scores = [case.scores[label] for case in result.cases]
-        assert np.mean([0 if s.empty == "both" else s.dice for s in scores]) == pytest.approx(mean_with_empty_as_0, abs=5e-6)
-        assert np.mean([s.dice for s in scores if s.voxels.reference]) == pytest.approx(mean_of_references, abs=5e-6)
+        assert masks[label].mean_dsc == pytest.approx(mean_with_empty_as_0, abs=5e-6)
+        assert masks[label].mean_dsc_of_references == pytest.approx(mean_of_references, abs=5e-6)
+    assert score_challenge(result, "hecktor2022").figures["mean DSCagg of GTVp and GTVn"] == pytest.approx(0.47506, abs=5e-6)
