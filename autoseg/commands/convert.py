@@ -1,4 +1,4 @@
-"""autoseg_convert: datasets from other layouts, and the generated ones."""
+"""autoseg_convert: datasets and models from other layouts, and the generated ones."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ EDITIONS = ("2022", "2025", "2026")
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of the console script."""
-    options = parser("autoseg_convert", "Make a dataset folder from something else.")
+    options = parser("autoseg_convert", "Make a dataset or model folder from something else.")
     kinds = options.add_subparsers(dest="kind", required=True, metavar="KIND")
     _add_generated(kinds)
     _add_phantom(kinds)
     _add_rule(kinds)
     _add_hecktor(kinds)
+    _add_nnunet_model(kinds)
     sys.exit(run(_convert, options, arguments))
 
 
@@ -93,6 +94,26 @@ def _add_hecktor(kinds: Any) -> None:
     add_shared_options(hecktor, dataset=False)
 
 
+def _add_nnunet_model(kinds: Any) -> None:
+    model = kinds.add_parser(
+        "nnunet-model",
+        help="a model that nnU-Net v2 trained (its folder, or a zip) as a model folder for autoseg_predict -m",
+        description="Make a model folder of plans.json, dataset.json and fold_*/checkpoint_final.pth. Nothing in them is run.",
+        epilog=RESEARCH_ONLY,
+    )
+    model.add_argument(
+        "source",
+        type=Path,
+        metavar="FOLDER_OR_ZIP",
+        help="the folder TRAINER__PLANS__CONFIGURATION, one above it, or a zip archive, as nnUNetv2_export_model_to_zip writes it",
+    )
+    model.add_argument("output", type=Path, metavar="OUT", help="the model folder to write; must be new or empty")
+    model.add_argument("--model", metavar="NAME", help="which model, by its folder's name, where there are several")
+    model.add_argument("--checkpoint", choices=("final", "best", "latest"), default="final", help="which checkpoint (default: final)")
+    model.add_argument("-f", "--folds", nargs="+", metavar="FOLD", help="which folds (default: all numbered ones)")
+    _add_common(model)
+
+
 def _add_common(options: argparse.ArgumentParser) -> None:
     options.add_argument("--verbose", action="store_true", help="tell more, and show the traceback of an error")
     options.add_argument("--json", type=Path, metavar="FILE", help="also write the result to FILE as JSON")
@@ -150,7 +171,15 @@ def _hecktor(parsed: argparse.Namespace) -> dict[str, Any]:
     return result.to_dict()
 
 
-_RUN = {"generated": _generated, "phantom": _phantom, "rule": _rule, "hecktor": _hecktor}
+def _nnunet_model(parsed: argparse.Namespace) -> dict[str, Any]:
+    from autoseg.importers.nnunet import import_nnunet_model
+
+    imported = import_nnunet_model(parsed.source, parsed.output, model=parsed.model, checkpoint=parsed.checkpoint, folds=parsed.folds)
+    print(imported.text())
+    return imported.to_dict()
+
+
+_RUN = {"generated": _generated, "phantom": _phantom, "rule": _rule, "hecktor": _hecktor, "nnunet-model": _nnunet_model}
 
 
 if __name__ == "__main__":

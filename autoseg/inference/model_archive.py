@@ -8,6 +8,7 @@ import tempfile
 import weakref
 import zipfile
 import zlib
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 from autoseg.errors import ModelError
@@ -36,8 +37,12 @@ def refuse_pickles(folder: Path, source: str) -> None:
         )
 
 
-def unpack(archive: Path, target: Path, marker: str) -> Path:
+def unpack(archive: Path, target: Path, marker: str, only: Callable[[PurePosixPath], bool] | None = None) -> Path:
     """Unpacks an archive that somebody else made: only plain files below the target, and no more bytes than announced.
+
+    Args:
+        only: names the entries that are wanted; the others stay in the archive. What it names may be a pickle: its caller must not open
+            that as one. None means all, and no pickles.
 
     Returns:
         The outermost folder that holds a file named `marker`; `target` if none does.
@@ -53,8 +58,10 @@ def unpack(archive: Path, target: Path, marker: str) -> Path:
                 raise ModelError(f"{archive}: holds {entry.filename!r}, which points out of it; refused before anything was written")
             if stat.S_ISLNK(entry.external_attr >> 16):
                 raise ModelError(f"{archive}: holds the link {entry.filename!r}; refused before anything was written")
-            if name.suffix.lower() in PICKLED:
+            if only is None and name.suffix.lower() in PICKLED:
                 raise ModelError(f"{archive}: holds {entry.filename!r}: pickled files can run code and are refused")
+        if only is not None:
+            entries = [entry for entry in entries if only(PurePosixPath(entry.filename))]
         total = sum(entry.file_size for entry in entries)
         if total > min(MAX_UNPACKED_BYTES, shutil.disk_usage(target).free):
             raise ModelError(f"{archive}: would unpack to {total / 2**30:.1f} GiB; more than a model has, or than is free in {target}")

@@ -60,6 +60,7 @@ def model_card(plan: Plan, dataset: ModelDataset, figures: Mapping[str, FoldFigu
         f"- Grid: spacing {_row(configuration.spacing)} mm, patch {_row(configuration.patch_size)} voxels (network axis order)",
         f"- Network: {configuration.network.kind}, {len(configuration.network.features)} stages",
         f"- Fold scheme: {dataset.scheme}; finished folds: {', '.join(figures) or 'none'}",
+        *([f"- Origin: {dataset.origin}"] if dataset.origin else []),
         f"- Written with: {', '.join(f'{name} {version}' for name, version in _versions())}",
         "",
         "## Validation of each fold (Dice on the cases that the fold did not train on)",

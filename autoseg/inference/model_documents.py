@@ -30,6 +30,7 @@ class ModelDataset:
         file_ending: of the training images, such as ".nii.gz".
         configuration: the plan's configuration that the weights belong to.
         scheme: the fold scheme.
+        origin: where an imported model came from and how it was made there, for people; "" for one that was trained here.
     """
 
     name: str
@@ -38,6 +39,7 @@ class ModelDataset:
     file_ending: str
     configuration: str
     scheme: str = "cv5"
+    origin: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON, with nnU-Net's key names where it has them."""
@@ -49,6 +51,7 @@ class ModelDataset:
             "file_ending": self.file_ending,
             "configuration": self.configuration,
             "scheme": self.scheme,
+            **({"origin": self.origin} if self.origin else {}),
         }
 
     @staticmethod
@@ -65,12 +68,13 @@ class ModelDataset:
             names = tuple(channels[str(index)] for index in range(len(channels)))
             labels = {str(name): int(value) for name, value in document["labels"].items()}
             texts = [document[key] for key in ("name", "file_ending", "configuration", "scheme")]
+            texts.append(document.get("origin", ""))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ModelError(f"{source}: {type(error).__name__}: {error}: a key is missing or of the wrong kind") from None
         if not all(isinstance(text, str) for text in (*texts, *names)):
             raise ModelError(f"{source}: names must be text, found {[t for t in (*texts, *names) if not isinstance(t, str)]}")
-        name, ending, configuration, scheme = texts
-        return ModelDataset(name, names, labels, ending, configuration, scheme)
+        name, ending, configuration, scheme, origin = texts
+        return ModelDataset(name, names, labels, ending, configuration, scheme, origin)
 
 
 def finished_folds(folder: str | Path) -> tuple[str, ...]:

@@ -1,0 +1,203 @@
+"""A model that nnU-Net v2 trained, as a native model folder: all or nothing."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from autoseg import files
+from autoseg.dataset.case import list_names
+from autoseg.dataset.description import Description
+from autoseg.errors import AutosegError, ModelError
+from autoseg.importers.nnunet.checkpoint import CHECKPOINTS, Checkpoint, read_checkpoint
+from autoseg.importers.nnunet.plans import Trained, native_plan, read_dataset_description
+from autoseg.importers.nnunet.source import ALL, DATASET, PLANS, SUMMARY, TrainedModel, find_model
+from autoseg.inference.model_card import SUMMARY_NAME
+from autoseg.inference.model_documents import FOLD_PREFIX, ModelDataset
+from autoseg.inference.model_writing import update_model_folder, write_model_folder
+from planners.plan import Plan
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+logger = logging.getLogger(__name__)
+
+SCHEME = "nnU-Net"
+"""The imported folds' scheme: nnU-Net's own splits, which are not known here."""
+
+
+@dataclass(frozen=True)
+class ImportedModel:
+    """What importing wrote.
+
+    Attributes:
+        folder: the native model folder.
+        source: what was imported.
+        configuration, trainer: as the checkpoints name them.
+        folds: their names.
+        left_out: configurations of the plan that have no equal here -> why.
+    """
+
+    folder: Path
+    source: str
+    configuration: str
+    trainer: str
+    folds: tuple[str, ...]
+    left_out: dict[str, str]
+
+    def text(self) -> str:
+        """For people."""
+        others = "".join(f"\n  configuration {name} of the plan is not in it: {why}" for name, why in self.left_out.items())
+        return (
+            f"{self.folder}: {self.configuration} of {self.source}, trained by {self.trainer}, folds {', '.join(self.folds)}{others}\n"
+            f"Use: autoseg_predict -m {self.folder} -i IMAGES -o MASKS"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain JSON."""
+        return vars(self) | {"folder": str(self.folder), "folds": list(self.folds)}
+
+
+def import_nnunet_model(
+    source: str | Path, output: str | Path, *, model: str | None = None, checkpoint: str = "final", folds: Sequence[str | int] | None = None
+) -> ImportedModel:
+    """Writes a native model folder that predicts what nnU-Net predicts with the same weights, and returns what it holds.
+
+    Args:
+        source: a trained model's folder, one above it, or a zip archive, as nnU-Net exports it or of such a folder.
+        output: the folder to write; must be new or empty.
+        model: which one, by its folder's name, where several are there.
+        checkpoint: of each fold, "final", "best" or "latest".
+        folds: which; None: the numbered ones, or "all" where that is the only one.
+
+    Raises:
+        ModelError: nothing that can be imported; names the file and what in it. Nothing is written then.
+    """
+    if checkpoint not in CHECKPOINTS:
+        raise ModelError(f"checkpoint {checkpoint!r}: choose {', '.join(CHECKPOINTS)}")
+    trained = find_model(Path(source), model=model, checkpoint=checkpoint)
+    chosen = trained.folds(None if folds is None else [str(fold) for fold in folds])
+    first = read_checkpoint(trained.checkpoint_path(chosen[0]))
+    description = read_dataset_description(trained.document(DATASET), f"{trained.shown}/{DATASET}", trained.folder.parent.name or "model")
+    plans = trained.document(PLANS)
+    how = Trained(first.configuration, first.trainer, first.mirror_axes)
+    plan = native_plan(plans, f"{trained.shown}/{PLANS}", description, how)
+    dataset = ModelDataset(
+        name=str(plans.get("dataset_name") or description.name),
+        channels=description.channels,
+        labels=dict(description.labels),
+        file_ending=description.file_ending,
+        configuration=first.configuration,
+        scheme=SCHEME,
+        origin=f"nnU-Net v2, trainer {first.trainer}, plans {plan.name}, {CHECKPOINTS[checkpoint]}; imported, images as stored",
+    )
+    with _new_folder(Path(output)) as folder:
+        for fold in chosen:
+            saved = first if fold == chosen[0] else _of_same_model(read_checkpoint(trained.checkpoint_path(fold)), first)
+            write_model_folder(folder, plan=plan, dataset=dataset, weights={fold: native_weights(saved, plan)})
+            _write_figures(trained, fold, folder, description)
+            logger.info("fold %s of %s is imported", fold, trained.shown)
+        update_model_folder(folder)
+    left_out = {name: why for name, why in plan.reasons.items() if name in plans["configurations"]}
+    return ImportedModel(Path(output), trained.shown, first.configuration, first.trainer, chosen, left_out)
+
+
+def native_weights(checkpoint: Checkpoint, plan: Plan) -> dict[str, Tensor]:
+    """The checkpoint's weights in float32 under our names, found to be those of the plan's network.
+
+    Raises:
+        ModelError: a name or shape that the network does not have, one that is missing, or a value that is not finite.
+    """
+    import torch
+
+    from autoseg.networks import weight_map_from_nnunet
+    from autoseg.networks.build import NETWORKS
+
+    try:
+        mapped = weight_map_from_nnunet(checkpoint.weights)
+    except ModelError as error:
+        raise ModelError(f"{checkpoint.path}: {error}. It was trained by {checkpoint.trainer}") from None
+    spec = plan.configuration(checkpoint.configuration).network
+    with torch.device("meta"):  # only names and shapes are wanted
+        network = NETWORKS[spec.kind](spec, plan.input_channels(checkpoint.configuration), plan.label_scheme.heads)
+    wanted = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    found = {name: tuple(tensor.shape) for name, tensor in mapped.items()}
+    problems = [f"{name} is missing" for name in wanted if name not in found]
+    problems += [f"{name} is not in the network" for name in found if name not in wanted]
+    problems += [f"{name} has the shape {found[name]}, not {shape}" for name, shape in wanted.items() if found.get(name, shape) != shape]
+    if problems:
+        raise ModelError(
+            f"{checkpoint.path}: these are not the weights of the network in {PLANS}: {list_names(problems)}. "
+            f"{checkpoint.trainer} may have built another one"
+        )
+    tensors = {name: mapped[name].detach().to(torch.float32, copy=True).contiguous() for name in wanted}
+    if broken := [name for name, tensor in tensors.items() if not bool(torch.isfinite(tensor).all())]:
+        raise ModelError(f"{checkpoint.path}: holds values that are not finite in {list_names(broken)}; the training had failed")
+    return tensors
+
+
+def _of_same_model(checkpoint: Checkpoint, first: Checkpoint) -> Checkpoint:
+    for name in ("configuration", "trainer", "mirror_axes"):
+        mine, other = getattr(checkpoint, name), getattr(first, name)
+        if mine != other:
+            raise ModelError(f"{checkpoint.path}: has the {name} {mine!r}, {first.path} has {other!r}: these folds are no one model")
+    return checkpoint
+
+
+@contextmanager
+def _new_folder(output: Path) -> Iterator[Path]:
+    """A temporary folder beside `output` that takes its place when the block ends well, and goes when it does not."""
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise ModelError(f"{output}: is there already. Name a new folder, or remove this one first")
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=files.TEMPORARY_PREFIX, dir=output.parent))
+    except OSError as error:
+        raise ModelError(f"{output}: cannot be written: {error.strerror}") from None
+    try:
+        yield temporary
+        temporary.chmod(0o777 & ~_umask())
+        if output.is_dir():
+            output.rmdir()
+        os.rename(temporary, output)
+    except OSError as error:
+        raise AutosegError(f"{output}: cannot be written: {error.strerror or error}") from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _write_figures(trained: TrainedModel, fold: str, folder: Path, description: Description) -> None:
+    """nnU-Net's Dice on the fold's held-out cases, for the model card; nothing where it did not validate."""
+    path = trained.folder / f"fold_{fold}" / SUMMARY
+    if not path.is_file():
+        return
+    try:
+        document = files.read_json(path, error=ModelError)
+        values = {"mean": document["foreground_mean"]["Dice"]}
+        values |= {
+            name: document["mean"][_key(value)]["Dice"] for name, value in description.labels.items() if _key(value) in document["mean"]
+        }
+        dice = {name: float(value) for name, value in values.items() if math.isfinite(value)}
+    except (ModelError, KeyError, TypeError, ValueError) as error:
+        logger.warning("%s: is not read: %s", path, error)
+        return
+    files.write_json(folder / f"{FOLD_PREFIX}{fold}" / SUMMARY_NAME, {"dice": dice, "out_of_fold": fold != ALL, "source": "nnU-Net"})
+
+
+def _key(value: Any) -> str:
+    """How nnU-Net's summary names a class: its value, or its values as a tuple."""
+    return str(tuple(value)) if isinstance(value, list | tuple) else str(value)

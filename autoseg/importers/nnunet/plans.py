@@ -1,0 +1,133 @@
+"""nnU-Net's plans.json and dataset.json -> a native plan."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from autoseg.dataset.description import Description, parse_description
+from autoseg.errors import DatasetError, ModelError
+from autoseg.importers.nnunet.configuration import native_configuration
+from autoseg.importers.nnunet.section import Section
+from planners.plan import Configuration, Plan
+
+logger = logging.getLogger(__name__)
+
+READERS = ("SimpleITKIO", "NibabelIO")
+"""nnU-Net's readers that leave an image's axes as they are stored."""
+
+DESCRIBED = ("name", "channel_names", "modality", "labels", "regions_class_order", "file_ending")
+"""What of dataset.json says something about the model; the rest is about the dataset's files, which are elsewhere."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What the checkpoints say about a model.
+
+    Attributes:
+        configuration: the plan's configuration that was trained.
+        trainer: the trainer class' name.
+        mirror_axes: flips to average over at prediction, network order.
+    """
+
+    configuration: str
+    trainer: str
+    mirror_axes: tuple[int, ...]
+
+
+def read_dataset_description(document: Any, where: str, name: str) -> Description:
+    """Channels, labels and file ending in a dataset.json that nnU-Net copied beside a model.
+
+    Raises:
+        ModelError: it is not of the form that nnU-Net wants, or asks for something that is not supported.
+    """
+    section = Section.of(document, where)
+    try:
+        return parse_description({key: section.values[key] for key in DESCRIBED if key in section}, where, name)
+    except DatasetError as error:
+        raise ModelError(str(error)) from None
+
+
+def native_plan(document: Any, where: str, description: Description, trained: Trained) -> Plan:
+    """The plan with every configuration that has an equal here, images taken as stored.
+
+    Args:
+        document: plans.json.
+        where: the file, for messages.
+        description: the dataset's channels and labels.
+        trained: the trained configuration must be there and have an equal; others that have none are left out, with the reason.
+
+    Raises:
+        ModelError: a value is missing or wrong, or has no equal here; named.
+    """
+    plans = Section.of(document, where)
+    _check_handling(plans)
+    transpose = plans.sequence("transpose_forward", 3)
+    if sorted(map(str, transpose)) != ["0", "1", "2"]:
+        raise plans.wrong("transpose_forward", "the axes 0, 1 and 2 in some order", transpose)
+    found = plans.section("configurations")
+    if trained.configuration not in found:
+        raise ModelError(f"{found.where}: there is no {trained.configuration!r}, which was trained; found: {', '.join(found.values)}")
+    origin = f"{plans.text('plans_name', 'plans')} ({plans.text('experiment_planner_used', 'planner unknown')})"
+    reasons = {"plan": f"translated from nnU-Net's {origin}"}
+    translated: dict[str, Configuration] = {}
+    for name in found.values:
+        try:
+            translated[name] = _configuration(plans, found, name, description, trained)
+        except ModelError as error:
+            if name == trained.configuration:
+                raise
+            logger.info("configuration %s is left out of the plan: %s", name, error)
+            reasons[name] = f"left out: {error}".removeprefix(f"{where}: ")
+    return Plan(
+        name=plans.text("plans_name", "nnU-Net"),
+        preset="nnU-Net",
+        channels=description.channels,
+        labels=description.labels,
+        file_ending=description.file_ending,
+        orientation="as_stored",
+        transpose=(int(transpose[0]), int(transpose[1]), int(transpose[2])),
+        configurations=translated,
+        reasons=reasons,
+    )
+
+
+def _check_handling(plans: Section) -> None:
+    reader = plans.text("image_reader_writer", READERS[0])
+    if reader not in READERS:
+        hint = ". It turns images on reading, and the network has seen them so" if reader == "NibabelIOWithReorient" else ""
+        raise ModelError(f"{plans.where}: images were read by {reader}; models of {' and '.join(READERS)} can be imported{hint}")
+    manager = plans.text("label_manager", "LabelManager")
+    if manager != "LabelManager":
+        raise ModelError(f"{plans.where}: labels were handled by {manager!r}; only nnU-Net's own LabelManager can be imported")
+
+
+def _configuration(plans: Section, found: Section, name: str, description: Description, trained: Trained) -> Configuration:
+    section = Section(_inherited(found, name), f"{plans.where}: configuration {name}")
+    field = "foreground_intensity_properties_per_channel"
+    intensities = plans.section(field if field in plans else "foreground_intensity_properties_by_modality")
+    axes: Sequence[int] | None = trained.mirror_axes if name == trained.configuration else None
+    made = native_configuration(
+        section,
+        intensities,
+        len(description.channels),
+        mirror_axes=axes,
+        deep_supervision="NoDeepSupervision" not in trained.trainer,
+    )
+    if made.previous_stage is not None:
+        raise ModelError(
+            f"{section.where}: is the second stage of a cascade, after {made.previous_stage}; such models cannot be imported yet. Import "
+            "the model of 3d_fullres or 3d_lowres"
+        )
+    return made
+
+
+def _inherited(found: Section, name: str, seen: tuple[str, ...] = ()) -> dict[str, Any]:
+    """A configuration's fields over those of the one that it inherits from."""
+    if name in seen:
+        raise ModelError(f"{found.where}: configurations inherit from each other in a circle: {' -> '.join([*seen, name])}")
+    own = found.section(name)
+    parent = own.take("inherits_from", None)
+    return dict(own.values) if parent is None else _inherited(found, own.text("inherits_from"), (*seen, name)) | dict(own.values)

@@ -1,0 +1,131 @@
+"""Where a trained model lies: in nnU-Net's own folder, somewhere below a folder of results, or in a zip archive of either."""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from autoseg import files
+from autoseg.dataset.case import list_names
+from autoseg.errors import ModelError
+from autoseg.importers.nnunet.checkpoint import CHECKPOINTS
+from autoseg.inference.model_archive import Unpacked, unpack
+
+PLANS, DATASET, SUMMARY = "plans.json", "dataset.json", "validation/summary.json"
+ALL = "all"
+DEPTH = 4
+"""How far below the given folder models are looked for: results/DATASET/TRAINER__PLANS__CONFIGURATION, and one more for an archive's."""
+
+_FOLD = re.compile(r"fold_(\d+|all)")
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A folder that nnU-Net's trainer wrote.
+
+    Attributes:
+        folder: with plans.json, dataset.json and fold_*.
+        shown: its place for people; in an archive, behind the archive's.
+        checkpoint: which file of each fold is taken: "final", "best" or "latest".
+    """
+
+    folder: Path
+    shown: str
+    checkpoint: str
+    _unpacked: Any = field(default=None, repr=False, compare=False)
+
+    def document(self, name: str) -> Any:
+        """The value of a JSON file of the model; ModelError where it is missing or broken."""
+        if not (self.folder / name).is_file():
+            raise ModelError(
+                f"{self.shown}: {name} is missing. A model that nnU-Net v2 trained has {PLANS}, {DATASET} and fold_* beside it"
+            )
+        return files.read_json(self.folder / name, error=ModelError)
+
+    def checkpoint_path(self, fold: str) -> Path:
+        """The checkpoint of a fold."""
+        return self.folder / f"fold_{fold}" / CHECKPOINTS[self.checkpoint]
+
+    def folds(self, wanted: Sequence[str] | None) -> tuple[str, ...]:
+        """The folds to import: those named; for None the numbered ones, or the one trained on all cases where there is no other.
+
+        Raises:
+            ModelError: one that is named, or any, is not there; tells what is.
+        """
+        there = [path.name.removeprefix("fold_") for path in self.folder.glob("fold_*") if _FOLD.fullmatch(path.name)]
+        finished = sorted((fold for fold in there if self.checkpoint_path(fold).is_file()), key=lambda fold: (fold == ALL, len(fold), fold))
+        name = CHECKPOINTS[self.checkpoint]
+        if not finished:
+            found = sorted(path.relative_to(self.folder).as_posix() for path in self.folder.glob("fold_*/checkpoint_*.pth"))
+            raise ModelError(f"{self.shown}: no fold has {name}; found: {list_names(found) or 'no checkpoint'}. Choose with --checkpoint")
+        if wanted is None:
+            return tuple(fold for fold in finished if fold != ALL) or tuple(finished)
+        if missing := [fold for fold in wanted if fold not in finished]:
+            raise ModelError(f"{self.shown}: no {name} in fold {', '.join(missing)}; finished: {', '.join(finished)}")
+        return tuple(dict.fromkeys(wanted))
+
+
+def find_model(source: Path, *, model: str | None = None, checkpoint: str = "final") -> TrainedModel:
+    """The trained model at a place.
+
+    Args:
+        source: the model's folder, one above it, or a zip archive as nnU-Net exports it or of such a folder.
+        model: the folder's name (TRAINER__PLANS__CONFIGURATION) or the end of its path, where several are there.
+        checkpoint: a key of `CHECKPOINTS`.
+
+    Raises:
+        ModelError: nothing there; an archive that points out of itself, holds links, is too large or damaged; no model, or several.
+    """
+    holder = None
+    root = source
+    if source.is_file() and zipfile.is_zipfile(source):
+        holder = Unpacked()
+        root = holder.folder
+        unpack(source, root, PLANS, only=lambda name: _is_wanted(name, checkpoint))
+    elif not source.is_dir():
+        raise ModelError(f"{source}: there is no folder here, and no zip archive")
+    found = _model_folders(root)
+    if not found:
+        raise ModelError(
+            f"{source}: no folder of a model that nnU-Net v2 trained lies here: one with {PLANS} and fold_0, fold_1, ... beside it, "
+            "usually nnUNet_results/DATASET/TRAINER__PLANS__CONFIGURATION"
+        )
+    names = {folder: folder.relative_to(root).as_posix() for folder in found}
+    chosen = [folder for folder in found if model is None or _ends_with(names[folder], model)]
+    if len(chosen) != 1:
+        problem = f"holds {len(found)} models" if model is None else f"{len(chosen)} models are called {model!r}"
+        raise ModelError(f"{source}: {problem}; name one with --model: {list_names(sorted(names.values()))}")
+    folder = chosen[0]
+    shown = str(source) if names[folder] == "." else f"{source}/{names[folder]}"
+    return TrainedModel(folder, shown, checkpoint, holder)
+
+
+def _model_folders(root: Path) -> list[Path]:
+    """Folders with plans and folds, at most `DEPTH` below; nothing inside one is looked at."""
+    level, found = [root], []
+    for _ in range(DEPTH + 1):
+        deeper = []
+        for folder in level:
+            folds = [path for path in folder.glob("fold_*") if _FOLD.fullmatch(path.name) and path.is_dir()]
+            if folds:
+                found.append(folder)
+            else:
+                deeper += sorted(path for path in folder.iterdir() if path.is_dir() and not path.is_symlink())
+        level = deeper
+    return found
+
+
+def _is_wanted(name: PurePosixPath, checkpoint: str) -> bool:
+    in_fold = any(_FOLD.fullmatch(part) for part in name.parts[:-1])
+    if not in_fold:
+        return name.name in (PLANS, DATASET)
+    return name.name == CHECKPOINTS[checkpoint] or "/".join(name.parts[-2:]) == SUMMARY
+
+
+def _ends_with(path: str, wanted: str) -> bool:
+    parts, ending = PurePosixPath(path).parts, PurePosixPath(wanted).parts
+    return bool(ending) and parts[-len(ending) :] == ending
