@@ -1,10 +1,13 @@
 """plans.json -> plan: every field that a prediction depends on, in both of nnU-Net's forms."""
 
+import numpy as np
 import pytest
+import torch
 from nnunet_model import architecture, configuration, dataset_document, old_architecture, plans_document, statistics
 
 from autoseg.errors import ModelError
 from autoseg.importers.nnunet.plans import Trained, native_plan, read_dataset_description
+from autoseg.preprocessing.resample import resample_image
 from planners.plan import CTNormalisation, Plan, RescaleNormalisation, RGBNormalisation, ZScoreNormalisation
 
 TORCH = "resample_torch_fornnunet"
@@ -105,6 +108,14 @@ def test_linear_resampling_by_torch_is_the_spline_of_order_1():
     assert (rule.image_order, rule.logits_order, rule.separate_z_ratio) == (1, 1, 3.0)
     never = translated(changed(**torch_resampling(force_separate_z=False))).configurations["3d_fullres"].resampling
     assert never.separate_z_ratio > 1e12
+
+
+def test_linear_interpolation_here_is_torchs():
+    rule = translated(changed(**torch_resampling(force_separate_z=False))).configurations["3d_fullres"].resampling
+    array = np.random.default_rng(0).normal(size=(1, 9, 21, 17)).astype(np.float32)
+    ours = resample_image(array, (14, 16, 23), (5.0, 1.0, 1.0), (3.2, 1.3, 0.74), rule)
+    theirs = torch.nn.functional.interpolate(torch.from_numpy(array)[None], (14, 16, 23), mode="trilinear")[0].numpy()
+    assert np.abs(ours - theirs).max() < 1e-5
 
 
 def test_a_ratio_of_its_own():
