@@ -30,9 +30,12 @@ from planners.schema.preprocessing import (
 from planners.schema.training import (
     KINDS,
     SGD,
+    AdamW,
+    CosineSchedule,
     DiceCELoss,
     DiceFocalLoss,
     DiceTopKLoss,
+    EarlyStopping,
     Loss,
     Optimiser,
     PolySchedule,
@@ -43,16 +46,19 @@ from planners.schema.training import (
 )
 
 __all__ = [
+    "AdamW",
     "Augmentation",
     "Blur",
     "Brightness",
     "CTNormalisation",
     "Configuration",
     "Contrast",
+    "CosineSchedule",
     "DiceCELoss",
     "DiceFocalLoss",
     "DiceTopKLoss",
     "Gamma",
+    "EarlyStopping",
     "Inference",
     "Loss",
     "LowResolution",
@@ -118,6 +124,8 @@ class Configuration(Strict):
             raise ValueError(f"patch_size {list(self.patch_size)} must be divisible by the product of the strides {divisor}")
         if any(s <= 0 for s in self.spacing):
             raise ValueError(f"spacing must be positive, found {list(self.spacing)}")
+        if self.training.accumulation > self.batch_size:
+            raise ValueError(f"training.accumulation ({self.training.accumulation}) must not exceed batch_size ({self.batch_size})")
         bad = [a for a in self.inference.mirror_axes if not 0 <= a < self.dimension]
         if bad:
             raise ValueError(f"inference.mirror_axes must be axes below {self.dimension}, found {bad}")

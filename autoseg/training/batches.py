@@ -179,16 +179,19 @@ class SegmentationBatches:
     Args:
         source: draws the training samples.
         validation: names of the cases that the learning curve is drawn on; none gives no validation batches.
+        inner: names of the training cases that early stopping judges by.
         workers: loader processes; 0 = in this process.
     """
 
-    def __init__(self, source: SampleSource, validation: tuple[str, ...], workers: int):
+    def __init__(self, source: SampleSource, validation: tuple[str, ...], workers: int, inner: tuple[str, ...] = ()):
         self.source = source
         self.workers = workers
         self.iterations = source.configuration.training.iterations
         self._validation = replace(source, cases=validation)
         self._plain = Augmenter(PLAIN, source.configuration.patch_size)
         self._opened = CaseCache(self._validation)
+        self._inner = replace(source, cases=inner)
+        self._inner_opened = CaseCache(self._inner)
 
     def stream(self, epoch: int, iteration: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Batches from that point to the end of training, in order."""
@@ -215,6 +218,12 @@ class SegmentationBatches:
             return
         for iteration in range(self.source.configuration.training.validation_iterations):
             yield self._validation.batch("validation", epoch, iteration, self._plain, self._opened)
+
+    def inner(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Unaugmented random patches of the inner validation part: the same in every epoch, so that epochs can be compared."""
+        spec = self.source.configuration.training.early_stopping
+        for iteration in range(spec.iterations if spec else 0):
+            yield self._inner.batch("inner", 0, iteration, self._plain, self._inner_opened)
 
 
 PLAIN = Augmentation(spatial=None, noise=None, blur=None, brightness=None, contrast=None, low_resolution=None, gamma=None, mirror=None)

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from autoseg import files
 from autoseg.errors import CheckpointError
-from autoseg.training.loop import Progress, TrainState
+from autoseg.training.state import Chosen, Progress, TrainState
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +61,8 @@ def save(folder: Path, state: TrainState) -> Path:
     document = {"schema": SCHEMA, "progress": asdict(state.progress), "optimiser": _groups(state.optimiser)}
     if state.scaler is not None:
         document["scaler"] = state.scaler.state_dict()
+    if state.chosen is not None:
+        document["chosen"] = {"epoch": state.chosen.epoch, "score": state.chosen.score}
     path = folder / NAMES[state.progress.epoch % 2] if state.progress.iteration == 0 else _older(folder)
     files.write_bytes(path, serialise(_tensors(state), document))
     return path
@@ -119,6 +121,10 @@ def _older(folder: Path) -> Path:
 
 def _tensors(state: TrainState) -> dict[str, Tensor]:
     tensors = {f"model.{name}": tensor for name, tensor in state.model.state_dict().items()}
+    if state.average is not None:
+        tensors |= {f"average.{name}": tensor for name, tensor in state.average.model.state_dict().items()}
+    if state.chosen is not None:
+        tensors |= {f"chosen.{name}": tensor for name, tensor in state.chosen.weights.items()}
     for index, parameter in enumerate(_parameters(state.optimiser)):
         for key, value in state.optimiser.state.get(parameter, {}).items():
             if isinstance(value, Tensor):
@@ -127,11 +133,14 @@ def _tensors(state: TrainState) -> dict[str, Tensor]:
 
 
 def _restore(state: TrainState, tensors: dict[str, Tensor], document: dict[str, Any]) -> None:
-    weights = {name.removeprefix("model."): tensor for name, tensor in tensors.items() if name.startswith("model.")}
     try:
-        state.model.load_state_dict(weights)
+        state.model.load_state_dict(_part(tensors, "model"))
+        if state.average is not None:  # of a run that was begun without an average, it begins here
+            state.average.model.load_state_dict(_part(tensors, "average") or _part(tensors, "model"))
     except RuntimeError as error:
         raise CheckpointError(f"the checkpoint does not fit the plan's network: {error}. Start over with --restart") from None
+    if "chosen" in document:
+        state.chosen = Chosen(**document["chosen"], weights=_part(tensors, "chosen"))
     memory: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         if name.startswith("optimiser."):
@@ -146,6 +155,10 @@ def _restore(state: TrainState, tensors: dict[str, Tensor], document: dict[str, 
         group.update(saved)
     if state.scaler is not None and "scaler" in document:
         state.scaler.load_state_dict(document["scaler"])
+
+
+def _part(tensors: Mapping[str, Tensor], part: str) -> dict[str, Tensor]:
+    return {name.removeprefix(f"{part}."): tensor for name, tensor in tensors.items() if name.startswith(f"{part}.")}
 
 
 def _parameters(optimiser: torch.optim.Optimizer) -> list[Tensor]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from autoseg.report.curves import write_learning_curve
 from autoseg.training.logbook import Logbook
-from autoseg.training.loop import Progress
+from autoseg.training.state import Progress
 from planners.plan import Training
 
 logger = logging.getLogger(__name__)

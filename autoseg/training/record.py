@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import platform
 from collections.abc import Mapping
@@ -19,8 +20,16 @@ logger = logging.getLogger(__name__)
 SCHEMA = "autoseg-run/1"
 NAME = "run.json"
 
-NOT_PART_OF_THE_WEIGHTS = ("epochs", "validation_iterations", "seed")
-"""Fields of `training` left out of the settings' hash: epochs may grow, the seed is compared by itself, the others only tell."""
+NOT_PART_OF_THE_WEIGHTS = ("epochs", "validation_iterations", "seed", "accumulation")
+"""Fields of `training` left out of the settings' hash: epochs may grow, the seed is compared by itself, micro-batches only change the
+rounding, the others only tell."""
+
+ADDED_LATER: dict[tuple[str, ...], Any] = {
+    ("training", "ema"): None,
+    ("training", "early_stopping"): None,
+    ("training", "schedule", "warmup_epochs"): 0,
+}
+"""Fields that the first plans did not have -> the value that changes nothing: left out of the hash there, so that older runs go on."""
 
 
 def recorded_settings(folder: Path) -> dict[str, Any]:
@@ -39,6 +48,10 @@ def identity(spec: Configuration, labels: Mapping[str, int], cases: Mapping[str,
         prepared: hash of the plan fields that shape prepared cases.
     """
     document = spec.model_dump(mode="json", exclude={"inference": True, "training": set(NOT_PART_OF_THE_WEIGHTS)})
+    for (*parents, name), without in ADDED_LATER.items():
+        part = functools.reduce(dict.__getitem__, parents, document)
+        if part[name] == without:
+            del part[name]
     return {
         "settings": files.sha256_json(document),
         "seed": spec.training.seed,
@@ -81,8 +94,12 @@ class RunRecord:
 
     @property
     def finished(self) -> bool:
-        """Whether all epochs are trained."""
-        return bool(self.outdated) or self.document["finished_epochs"] >= self.epochs
+        """Whether all epochs are trained, or training came to an early stop."""
+        return bool(self.outdated) or self._stopped_early or self.document["finished_epochs"] >= self.epochs
+
+    @property
+    def _stopped_early(self) -> bool:
+        return bool(self.document.get("early_stopping", {}).get("stopped"))
 
     def validated(self, held_out: Mapping[str, str]) -> bool:
         """Whether these held-out cases (name -> hash of their files) were predicted and scored with the final weights."""
@@ -98,7 +115,7 @@ class RunRecord:
         changed = ", ".join(key for key in identity if before.get(key) != identity[key])
         if not changed:
             return
-        if self.document["finished_epochs"] < self.document["epochs"]:
+        if self.document["finished_epochs"] < self.document["epochs"] and not self._stopped_early:
             raise TrainingError(
                 f"{self.path.parent}: was begun with other {changed}. Give the same settings to go on, or --restart to start over"
             )
@@ -107,7 +124,7 @@ class RunRecord:
 
     def _change_epochs(self) -> None:
         before, done = self.document["epochs"], self.document["finished_epochs"]
-        if self.epochs == before:
+        if self.epochs == before or self._stopped_early:
             return
         if done > self.epochs:
             raise TrainingError(

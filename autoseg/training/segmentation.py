@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import shutil
 from collections.abc import Callable, Mapping
@@ -10,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from autoseg import files
 from autoseg.dataset.dataset import Dataset
@@ -27,14 +27,18 @@ from autoseg.report.curves import write_learning_curve
 from autoseg.resources import usable_cores
 from autoseg.training import checkpoint
 from autoseg.training.batches import SampleSource, SegmentationBatches, loader_deaths
+from autoseg.training.early_stopping import inner_score, record_choice, recorded_inner_part
 from autoseg.training.interrupt import StopRequest
 from autoseg.training.logbook import Logbook
-from autoseg.training.loop import Schedule, TrainState, fit
+from autoseg.training.loop import EarlyStop, Schedule, fit
 from autoseg.training.losses import segmentation_loss
+from autoseg.training.optimisers import build_optimiser
 from autoseg.training.patch_dice import PatchDice
 from autoseg.training.progress import Recorder, iteration_bar
 from autoseg.training.record import RunRecord, identity, recorded_settings, require_same_siblings
 from autoseg.training.schedule import learning_rate
+from autoseg.training.state import TrainState, WeightAverage
+from autoseg.training.step import Step
 from autoseg.training.validate import predict_out_of_fold, publish_fold
 from planners.memory import element_count
 from planners.plan import Configuration, Plan, PlanInvalid, default_configuration, override
@@ -122,7 +126,7 @@ def train(
             forget(folder, str(fold))
         facts = {"device": where.type, "precision": choose_precision(where), "threads": threads or torch.get_num_threads()}
         record = RunRecord(folder, what, spec.training.epochs, wanted, facts)
-        run = _Run(plan, configuration, spec, folds.scheme, str(fold), chosen, folder, prepared, where, record, lock.check)
+        run = _Run(plan, configuration, spec, folds, str(fold), chosen, folder, prepared, where, record, lock.check)
         if not record.finished:
             run.learn(opened, workspace, workers, threads)
         return run.finish(opened, workers)
@@ -184,7 +188,7 @@ class _Run:
         plan: Plan,
         configuration: str,
         spec: Configuration,
-        scheme: str,
+        folds: Folds,
         fold: str,
         chosen: Fold,
         folder: Path,
@@ -194,12 +198,12 @@ class _Run:
         check_lock: Callable[[], None],
     ):
         self.plan, self.configuration, self.spec = plan, configuration, spec
-        self.scheme, self.fold, self.chosen = scheme, fold, chosen
+        self.folds, self.scheme, self.fold, self.chosen = folds, folds.scheme, fold, chosen
         self.folder, self.prepared, self.device, self.record = folder, prepared, device, record
         self.check_lock = check_lock
 
     def learn(self, dataset: Dataset, workspace: Workspace, workers: int, threads: int | None) -> None:
-        """Trains from the checkpoint to the last epoch; leaves the final weights in the model folder."""
+        """Trains from the checkpoint to the end; leaves what training came to in the model folder."""
         self._go_on_as_begun(threads)
         training = self.spec.training
         state = self._state()
@@ -212,34 +216,34 @@ class _Run:
             )
         logbook = Logbook(self.folder / "logbook.jsonl", state.progress.epoch)
         picture = self.folder / "progress.png"
-        self._announce(state.model)
-        keys = self.prepared.keys
-        source = SampleSource(self.prepared.folder, tuple(self.chosen.training), self.spec, training.seed, self.fold, keys)
-        levels = len(self.spec.network.features) - 1 if self.spec.network.deep_supervision else 1
+        stopping = training.early_stopping
+        inner = recorded_inner_part(self.record, stopping, self.chosen.training, self.folds.members, seed=training.seed, fold=self.fold)
+        learnt = tuple(case for case in self.chosen.training if case not in inner)
+        self._announce(state, len(learnt))
+        source = SampleSource(self.prepared.folder, learnt, self.spec, training.seed, self.fold, self.prepared.keys)
+        batches = SegmentationBatches(source, tuple(self.chosen.validation), workers, inner)
         labels = self.plan.foreground_labels
         with StopRequest() as stop, loader_deaths(stop), iteration_bar(training, state.progress) as tick:
             fit(
                 state,
-                segmentation_loss(training.loss, levels, self.plan.label_scheme),
-                SegmentationBatches(source, tuple(self.chosen.validation), workers),
+                self._step(),
+                batches,
                 lambda: PatchDice(labels),
                 Schedule(
                     epochs=training.epochs,
                     iterations=training.iterations,
                     lr_at=lambda epoch: learning_rate(training.schedule, training.optimiser.lr, epoch, training.epochs),
-                    gradient_clip=training.gradient_clip,
                 ),
-                device=self.device,
-                precision=self.record["precision"],
-                prepare=_mover(self.device, self.spec.dimension),
+                early_stop=EarlyStop(batches.inner, functools.partial(inner_score, stopping), stopping.patience) if stopping else None,
                 save=self._save,
                 record=Recorder(logbook, picture, self.fold, training),
                 after_iteration=lambda: tick() or stop(),
             )
         write_learning_curve(logbook.rows, picture, title=f"fold {self.fold}")
         self.check_lock()
-        publish_fold(dataset, workspace, self.plan, self.configuration, self.scheme, self.folder, self.fold, state.model.state_dict())
-        self.record.update(finished_epochs=training.epochs)
+        publish_fold(dataset, workspace, self.plan, self.configuration, self.scheme, self.folder, self.fold, state.result)
+        record_choice(self.record, state, training.epochs)
+        self.record.update(finished_epochs=state.progress.epoch)
 
     def finish(self, dataset: Dataset, workers: int) -> FoldResult:
         """Predicts and scores the held-out cases with the final weights, unless that is done."""
@@ -293,27 +297,43 @@ class _Run:
             seed=self.spec.training.seed,
         )
         network = _mover(self.device, self.spec.dimension)(network)
-        sgd = self.spec.training.optimiser
-        optimiser = torch.optim.SGD(
-            network.parameters(), lr=sgd.lr, momentum=sgd.momentum, nesterov=sgd.nesterov, weight_decay=sgd.weight_decay
-        )
+        optimiser = build_optimiser(self.spec.training.optimiser, network.parameters())
+        decay = self.spec.training.ema
         scaler = torch.amp.GradScaler(self.device.type) if self.record["precision"] == "fp16" else None
-        return TrainState(network, optimiser, scaler)
+        return TrainState(network, optimiser, scaler, WeightAverage(network, decay) if decay else None)
 
-    def _announce(self, model: nn.Module) -> None:
-        parameters = sum(p.numel() for p in model.parameters())
+    def _step(self) -> Step:
+        training = self.spec.training
+        levels = len(self.spec.network.features) - 1 if self.spec.network.deep_supervision else 1
+        loss = segmentation_loss(training.loss, levels, self.plan.label_scheme)
+        return Step(
+            loss,
+            self.device,
+            self.record["precision"],
+            gradient_clip=training.gradient_clip,
+            accumulation=training.accumulation,
+            couples_samples=loss.couples_samples,
+            prepare=_mover(self.device, self.spec.dimension),
+        )
+
+    def _announce(self, state: TrainState, cases: int) -> None:
+        training = self.spec.training
+        parameters = sum(p.numel() for p in state.model.parameters())
+        copies = (2 if training.optimiser.kind == "sgd" else 3) + bool(training.ema) + bool(training.early_stopping)
+        disk = parameters * 4 * (2 * copies + 2)
         channels, heads = self.plan.input_channels(self.configuration), self.plan.label_scheme.heads
         elements = element_count(self.spec.network, self.spec.patch_size, channels, heads)
         width = 4 if self.record["precision"] == "fp32" else 2
-        memory = elements * self.spec.batch_size * width * 3 + parameters * 4 * 4
-        require_disk(self.folder, parameters * 4 * 6, "a fold's checkpoints and weights")
+        samples = -(-self.spec.batch_size // training.accumulation)
+        memory = elements * samples * width * 3 + parameters * 4 * (copies + 2)
+        require_disk(self.folder, disk, "a fold's checkpoints and weights")
         logger.info(
             "fold %s of %s (%s): %d training and %d held-out cases; %.1f M parameters, patch %s, batch %d, %s on %s; about %.1f GB of "
             "memory and %.2f GB of disk. The time needed is told after the first iterations",
             self.fold,
             self.configuration,
             self.scheme,
-            len(self.chosen.training),
+            cases,
             len(self.chosen.validation),
             parameters / 1e6,
             "x".join(map(str, self.spec.patch_size)),
@@ -321,7 +341,7 @@ class _Run:
             self.record["precision"],
             self.device,
             memory / 1e9,
-            parameters * 4 * 6 / 1e9,
+            disk / 1e9,
         )
 
 

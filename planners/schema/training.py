@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from planners.schema.base import Probability, Strict
 
@@ -65,17 +65,49 @@ class SGD(Strict):
     weight_decay: float = Field(default=3e-5, ge=0)
 
 
-Optimiser = SGD
+class AdamW(Strict):
+    """Adam with decoupled weight decay, on all parameters."""
+
+    kind: Literal["adamw"] = "adamw"
+    lr: float = Field(default=3e-4, gt=0)
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
+    eps: float = Field(default=1e-8, gt=0)
+    weight_decay: float = Field(default=1e-2, ge=0)
+
+
+Optimiser = Annotated[SGD | AdamW, Field(discriminator="kind")]
 
 
 class PolySchedule(Strict):
-    """lr * (1 - epoch / epochs) ** exponent, set once an epoch."""
+    """lr * (1 - epoch / epochs) ** exponent, set once an epoch; after `warmup_epochs` of a linear rise, over the epochs that are left."""
 
     kind: Literal["poly"] = "poly"
     exponent: float = Field(default=0.9, gt=0)
+    warmup_epochs: int = Field(default=0, ge=0)
 
 
-Schedule = PolySchedule
+class CosineSchedule(Strict):
+    """lr * (1 + cos(pi * epoch / epochs)) / 2, set once an epoch; after `warmup_epochs` of a linear rise, over the epochs that are left."""
+
+    kind: Literal["cosine"] = "cosine"
+    warmup_epochs: int = Field(default=0, ge=0)
+
+
+Schedule = Annotated[PolySchedule | CosineSchedule, Field(discriminator="kind")]
+
+
+class EarlyStopping(Strict):
+    """The epoch whose weights count is chosen on an inner part of the fold's training cases, and training ends when none gets better.
+
+    `fraction`: of the training patients, not learned from. `hold_out`: patients of all centres, or whole centres. `iterations`: fixed
+    patches (batches of them) judged after every epoch, by mean patch Dice or the loss. `patience`: epochs without a better one.
+    """
+
+    patience: int = Field(default=50, ge=1)
+    measure: Literal["dice", "loss"] = "dice"
+    fraction: float = Field(default=0.1, gt=0, lt=1)
+    hold_out: Literal["patients", "centres"] = "patients"
+    iterations: int = Field(default=50, ge=1)
 
 
 class Training(Strict):
@@ -83,6 +115,8 @@ class Training(Strict):
 
     `foreground_fraction`: share of each batch's samples that are centred on a foreground voxel.
     `validation_iterations`: random validation patches for the learning curve, once an epoch; they choose nothing.
+    `accumulation`: micro-batches that a batch is computed in; the batch, and but for rounding the result, stays the same.
+    `ema`: decay of the weights' exponential moving average, which is then what is validated and written.
     """
 
     epochs: int = Field(default=1000, ge=1)
@@ -90,14 +124,28 @@ class Training(Strict):
     validation_iterations: int = Field(default=50, ge=0)
     foreground_fraction: Probability = 0.33
     gradient_clip: float = Field(default=12.0, gt=0)
+    accumulation: int = Field(default=1, ge=1)
     seed: int = Field(default=1234, ge=0)
     loss: Loss = DiceCELoss()
     optimiser: Optimiser = SGD()
     schedule: Schedule = PolySchedule()
+    ema: float | None = Field(default=None, gt=0, lt=1)
+    early_stopping: EarlyStopping | None = None
+
+    @model_validator(mode="after")
+    def _warmup_fits(self) -> Training:
+        if self.schedule.warmup_epochs >= self.epochs:
+            raise ValueError(
+                f"schedule.warmup_epochs ({self.schedule.warmup_epochs}) must be below epochs ({self.epochs}): "
+                "lower it, or train for longer"
+            )
+        return self
 
 
 KINDS: dict[str, dict[str, type[Strict]]] = {
     "loss": {"dice_ce": DiceCELoss, "dice_focal": DiceFocalLoss, "dice_topk": DiceTopKLoss, "tversky_ce": TverskyCELoss},
+    "optimiser": {"sgd": SGD, "adamw": AdamW},
+    "schedule": {"poly": PolySchedule, "cosine": CosineSchedule},
 }
 """Field of `Training` -> kind -> its class."""
 

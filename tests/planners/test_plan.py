@@ -113,12 +113,17 @@ def test_override_of_a_kind_keeps_what_was_changed_and_goes_before_its_fields(pl
     assert loss == schema.DiceTopKLoss(batch_dice=True, ce_weight=0.5, percent=5)
     back = override(pooled, {"training.loss.kind": "dice_ce"}, "3d_fullres")
     assert back == pooled
+    adam = override(planned, {"training.optimiser.kind": "adamw", "training.optimiser.betas": [0.8, 0.99]}, "2d").configurations["2d"]
+    assert adam.training.optimiser == schema.AdamW(betas=(0.8, 0.99)), "a rate that was SGD's default is not taken over"
 
 
 @pytest.mark.parametrize(
     ("settings", "configuration", "message"),
     [
         ({"training.loss.kind": "hinge"}, None, "dice_topk"),
+        ({"training.schedule.warmup_epochs": 20, "training.epochs": 20}, None, "warmup_epochs (20) must be below epochs (20)"),
+        ({"training.accumulation": 1000}, None, "accumulation (1000) must not exceed batch_size"),
+        ({"training.early_stopping": {"patience": 0}}, None, "early_stopping.patience"),
         ({"training.loss.gamma": 2}, None, "no field 'gamma' here"),
         ({"training.epoch": 5}, None, "no field 'epoch' here; known: epochs"),
         ({"training.epochs": 0}, None, "training.epochs"),
@@ -140,5 +145,6 @@ def test_the_documentation_names_every_field():
     described = [schema.Plan, schema.Training, schema.Inference, schema.Resampling, schema.UNetSpec, schema.ResidualUNetSpec]
     described += [schema.SGD, schema.PolySchedule, schema.DiceCELoss, schema.Augmentation, schema.Configuration]
     described += [schema.DiceFocalLoss, schema.DiceTopKLoss, schema.TverskyCELoss]
+    described += [schema.AdamW, schema.CosineSchedule, schema.EarlyStopping]
     names = {field.rstrip("_") for model in described for field in model.model_fields}
     assert {name for name in names if not re.search(rf"[`.]{name}[`.]", text)} == set()

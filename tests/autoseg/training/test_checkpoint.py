@@ -10,7 +10,7 @@ from torch import nn
 
 from autoseg.errors import AutosegError, CheckpointError
 from autoseg.training import checkpoint
-from autoseg.training.loop import Progress, TrainState
+from autoseg.training.state import Progress, TrainState
 
 
 def state_at(epoch, iteration=0, value=None):

@@ -6,7 +6,9 @@ from torch import nn
 
 from autoseg.errors import TrainingError
 from autoseg.training import checkpoint
-from autoseg.training.loop import Progress, Schedule, Stopped, TrainState, fit
+from autoseg.training.loop import EarlyStop, Schedule, Stopped, fit
+from autoseg.training.state import Progress, TrainState, WeightAverage
+from autoseg.training.step import Step
 
 ITERATIONS = 7
 
@@ -22,7 +24,7 @@ class Regression:
         yield self._batch(10_000 + epoch)
 
     def _batch(self, number):
-        x = torch.randn(16, 2, generator=torch.Generator().manual_seed(number))
+        x = torch.randn(16, 2, generator=torch.Generator().manual_seed(number % 2**31))
         return x, x @ torch.tensor([[3.0], [-2.0]])
 
 
@@ -37,13 +39,20 @@ class WorstError:
         return {"worst": self.worst}
 
 
-def new_state():
+def new_state(everything=False):
+    """A small network with SGD, or with AdamW and an average of its weights."""
     torch.manual_seed(1)
     model = nn.Sequential(nn.Linear(2, 8), nn.Tanh(), nn.Linear(8, 1))
+    if everything:
+        return TrainState(model, torch.optim.AdamW(model.parameters(), lr=0.1), average=WeightAverage(model, 0.9))
     return TrainState(model, torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, nesterov=True))
 
 
-def train(state, epochs, folder=None, stop_after=None, rows=None):
+def choosing(patience=50):
+    return EarlyStop(lambda: iter([Regression()._batch(-1)]), lambda found: -found["worst"], patience)
+
+
+def train(state, epochs, folder=None, stop_after=None, rows=None, early_stop=None, accumulation=1):
     count = 0
 
     def stop():
@@ -51,22 +60,26 @@ def train(state, epochs, folder=None, stop_after=None, rows=None):
         count += 1
         return count == stop_after
 
-    schedule = Schedule(epochs, ITERATIONS, lambda epoch: 0.05 * (1 - epoch / epochs), gradient_clip=12)
+    schedule = Schedule(epochs, ITERATIONS, lambda epoch: 0.05 * (1 - epoch / epochs))
     return fit(
         state,
-        nn.functional.mse_loss,
+        Step(nn.functional.mse_loss, torch.device("cpu"), accumulation=accumulation, couples_samples=False),
         Regression(),
         WorstError,
         schedule,
-        device=torch.device("cpu"),
         save=(lambda s: checkpoint.save(folder, s)) if folder else (lambda s: None),
+        early_stop=early_stop,
         record=(rows if rows is not None else []).append,
         after_iteration=stop,
     )
 
 
 def same(a, b):
-    return all(torch.equal(x, y) for x, y in zip(a.model.state_dict().values(), b.model.state_dict().values(), strict=True))
+    return equal(a.model.state_dict(), b.model.state_dict())
+
+
+def equal(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
 def test_learns_and_records():
@@ -90,6 +103,83 @@ def test_stopping_anywhere_and_resuming_gives_the_same_weights(tmp_path, stop_af
     rows = []
     assert same(train(state, 4, tmp_path, rows=rows), whole)
     assert rows[-1]["epoch"] == 3
+
+
+@pytest.mark.parametrize("stop_after", [3, 7, 20])
+def test_the_same_with_an_average_a_choice_another_optimiser_and_micro_batches(tmp_path, stop_after):
+    def parts(state):
+        return [state.model.state_dict(), state.average.model.state_dict(), state.chosen.weights]
+
+    whole = train(new_state(everything=True), 5, early_stop=choosing(), accumulation=3)
+    with pytest.raises(Stopped):
+        train(new_state(everything=True), 5, tmp_path, stop_after, early_stop=choosing(), accumulation=3)
+    state = new_state(everything=True)
+    assert checkpoint.load(tmp_path, state)
+    train(state, 5, tmp_path, early_stop=choosing(), accumulation=3)
+    assert all(equal(a, b) for a, b in zip(parts(state), parts(whole), strict=True))
+    assert (state.chosen.epoch, state.chosen.score) == (whole.chosen.epoch, whole.chosen.score)
+    again = new_state(everything=True)
+    checkpoint.load(tmp_path, again)
+    assert all(equal(a, b) for a, b in zip(parts(again), parts(whole), strict=True))
+    assert again.optimiser.state_dict()["param_groups"] == whole.optimiser.state_dict()["param_groups"]
+
+
+def test_the_average_is_what_is_judged_and_what_comes_out():
+    rows, plain = [], []
+    state = train(new_state(everything=True), 2, rows=rows)
+    state_without = new_state(everything=True)
+    state_without.average = None
+    train(state_without, 2, rows=plain)
+    assert same(state, state_without), "an average changes nothing of what is learned"
+    assert [row["loss"] for row in rows] == [row["loss"] for row in plain]
+    assert all(a["validation_loss"] != b["validation_loss"] for a, b in zip(rows, plain, strict=True))
+    assert equal(state.result, state.average.model.state_dict())
+    assert not equal(state.result, state.model.state_dict())
+    assert equal(state_without.result, state_without.model.state_dict())
+
+
+class TestEarlyStop:
+    @staticmethod
+    def run(scores, patience, epochs=10, folder=None):
+        """Trains with the given score after each epoch."""
+        rows, weights = [], []
+        state = new_state()
+        early_stop = EarlyStop(lambda: iter([Regression()._batch(1)]), lambda _: scores[state.progress.epoch], patience)
+        schedule = Schedule(epochs, ITERATIONS, lambda _: 0.05)
+
+        def save(reached):
+            weights.append({name: tensor.clone() for name, tensor in reached.model.state_dict().items()})
+            if folder:
+                checkpoint.save(folder, reached)
+
+        step = Step(nn.functional.mse_loss, torch.device("cpu"))
+        fit(state, step, Regression(), WorstError, schedule, early_stop=early_stop, save=save, record=rows.append)
+        return state, rows, weights
+
+    def test_the_best_epochs_weights_are_kept_and_training_ends_when_none_gets_better(self, tmp_path):
+        scores = [1, 3, 2, 5, 4, 5, 4, 9]
+        state, rows, weights = self.run(scores, patience=3, folder=tmp_path)
+        assert (state.chosen.epoch, state.chosen.score, state.progress.epoch) == (3, 5, 7), "an equal score is not better"
+        assert equal(state.result, weights[3])
+        assert not same(state, TrainState(_with(weights[3]), state.optimiser))
+        assert [row["inner"]["best_epoch"] for row in rows] == [0, 1, 1, 3, 3, 3, 3]
+        assert [row["inner"]["score"] for row in rows] == scores[:7]
+        resumed = new_state()
+        checkpoint.load(tmp_path, resumed)
+        train(resumed, 10, early_stop=choosing(patience=3))
+        assert resumed.progress.epoch == 7, "stopped once is stopped"
+        assert equal(resumed.result, weights[3])
+
+    def test_getting_better_to_the_end_trains_to_the_end(self):
+        state, rows, weights = self.run(range(10), patience=1, epochs=4)
+        assert (state.chosen.epoch, len(rows)) == (3, 4)
+        assert equal(state.result, weights[3])
+
+
+def _with(weights):
+    model = new_state().model
+    model.load_state_dict(weights)
+    return model
 
 
 def test_mean_loss_of_an_epoch_does_not_depend_on_a_stop(tmp_path):

@@ -5,8 +5,8 @@ import pytest
 
 from autoseg.training import progress
 from autoseg.training.logbook import Logbook
-from autoseg.training.loop import Progress
 from autoseg.training.progress import Recorder, duration, iteration_bar
+from autoseg.training.state import Progress
 from planners.plan import Training
 
 ROW = {"epoch": 0, "lr": 0.01, "loss": 0.5, "dice": {"1": 0.25, "2": None}, "seconds": 50.0, "validation_seconds": 10.0, "data_wait": 0.07}

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from autoseg.errors import TrainingError
+from autoseg.files import sha256_json
 from autoseg.training.record import NOT_PART_OF_THE_WEIGHTS, RunRecord, identity, recorded_settings, require_same_siblings
 from planners.plan import Configuration, NoNormalisation, UNetSpec
 
@@ -60,6 +61,7 @@ def folder(tmp_path):
     [
         {"training__epochs": 5},
         {"training__validation_iterations": 0},
+        {"training__accumulation": 2},
         {"inference__step": 0.25},
         {"inference__mirror_axes": []},
     ],
@@ -76,6 +78,9 @@ def test_what_the_weights_do_not_depend_on_is_not_compared(change):
         {"training__optimiser__lr": 0.1},
         {"training__loss__batch_dice": True},
         {"training__gradient_clip": 1.0},
+        {"training__ema": 0.99},
+        {"training__early_stopping": {}},
+        {"training__schedule__warmup_epochs": 3},
         {"batch_size": 3},
         {"patch_size": [8, 8, 16]},
         {"spacing": [1.0, 1.0, 2.0]},
@@ -99,6 +104,22 @@ def test_seed_cases_and_labels_are_compared_by_themselves():
     }.items():
         assert [k for k in WHAT if what[k] != WHAT[k]] == [key]
     assert identity(configuration(), LABELS, dict(reversed(CASES.items())), PREPARED) == WHAT
+
+
+def test_a_run_from_before_a_field_was_added_is_the_same_run():
+    document = configuration().model_dump(mode="json", exclude={"inference": True})
+    for name in (*NOT_PART_OF_THE_WEIGHTS, "ema", "early_stopping"):
+        del document["training"][name]
+    del document["training"]["schedule"]["warmup_epochs"]
+    assert WHAT["settings"] == sha256_json(document)
+
+
+def test_one_that_came_to_an_early_stop_is_finished_whatever_is_asked_for(folder, caplog):
+    begin(folder).update(finished_epochs=4, early_stopping={"inner": ["a"], "stopped": True})
+    assert begin(folder).finished
+    assert begin(folder, epochs=50).finished
+    assert caplog.text == ""
+    assert begin(folder, WHAT | {"seed": 7}).outdated == "seed"
 
 
 def test_the_fields_left_out_are_fields_of_training():

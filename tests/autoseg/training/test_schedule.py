@@ -2,8 +2,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autoseg.training.schedule import learning_rate, poly
-from planners.plan import PolySchedule
+from autoseg.training.schedule import cosine, learning_rate, poly
+from planners.plan import CosineSchedule, PolySchedule
 
 
 @pytest.mark.parametrize(
@@ -20,6 +20,38 @@ def test_exponent_of_one_is_a_straight_line():
 
 def test_takes_its_exponent_from_the_plan():
     assert learning_rate(PolySchedule(exponent=2.0), 1.0, 1, 2) == 0.25
+
+
+def test_cosine_hand_values():
+    assert [cosine(2.0, epoch, 4) for epoch in range(5)] == pytest.approx([2.0, 1 + 0.5**0.5, 1.0, 1 - 0.5**0.5, 0.0])
+
+
+def test_a_warm_up_rises_in_a_line_to_the_schedule_over_what_is_left():
+    poly_ = [learning_rate(PolySchedule(exponent=1.0, warmup_epochs=3), 4.0, epoch, 7) for epoch in range(8)]
+    assert poly_ == pytest.approx([1, 2, 3, 4, 3, 2, 1, 0])
+    cosine_ = [learning_rate(CosineSchedule(warmup_epochs=1), 4.0, epoch, 3) for epoch in range(4)]
+    assert cosine_ == pytest.approx([2, 4, 2, 0])
+
+
+@pytest.mark.parametrize("schedule", [PolySchedule(), CosineSchedule()])
+def test_without_a_warm_up_the_first_epoch_has_the_full_rate(schedule):
+    assert learning_rate(schedule, 0.01, 0, 5) == 0.01
+
+
+@settings(deadline=None, max_examples=50)
+@given(epochs=st.integers(2, 300), warmup=st.integers(0, 50), kind=st.sampled_from([PolySchedule, CosineSchedule]))
+def test_every_schedule_rises_while_it_warms_up_then_falls_and_stays_within_its_rate(epochs, warmup, kind):
+    warmup = min(warmup, epochs - 1)
+    rates = [learning_rate(kind(warmup_epochs=warmup), 1.0, epoch, epochs) for epoch in range(epochs)]
+    assert all(a < b for a, b in zip(rates[:warmup], rates[1 : warmup + 1], strict=True))
+    assert all(a > b for a, b in zip(rates[warmup:-1], rates[warmup + 1 :], strict=True))
+    assert rates[warmup] == 1.0
+    assert min(rates) > 0
+
+
+def test_refuses_a_warm_up_as_long_as_the_run():
+    with pytest.raises(ValueError, match="found 5 of 5 epochs"):
+        learning_rate(CosineSchedule(warmup_epochs=5), 1.0, 0, 5)
 
 
 @settings(deadline=None, max_examples=50)
