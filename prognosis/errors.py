@@ -27,6 +27,22 @@ class PrognosisModelError(AutosegError):
     """A prognosis model's document is incomplete, was written by a newer release, or does not fit the patients."""
 
 
+class OutputsMissing(AutosegError):
+    """Some of the outputs that were asked for could not be made; the others are written.
+
+    Args:
+        failures: one message an output.
+        result: all outputs, JSON-able.
+    """
+
+    exit_status = 3
+
+    def __init__(self, failures: Sequence[str], result: object = None):
+        self.failures = tuple(failures)
+        self.result = result
+        super().__init__("\n".join([f"{len(self.failures)} output(s) are missing:", *(f"  - {failure}" for failure in self.failures)]))
+
+
 def together(problems: Sequence[str]) -> str:
     """Several problems as one message, a line each."""
     if len(problems) == 1:

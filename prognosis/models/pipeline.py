@@ -134,6 +134,11 @@ class Fitted:
         assert isinstance(self.model, Cox)
         return self.model.survival(self.encoder.matrix(frame), times_days)
 
+    def restricted_mean(self, frame: pandas.DataFrame) -> np.ndarray:
+        """Days free of the event within the training rows' follow-up, expected of each row, shape (n,). Survival targets only."""
+        assert isinstance(self.model, Cox)
+        return self.model.restricted_mean(self.encoder.matrix(frame))
+
     def probability(self, frame: pandas.DataFrame) -> np.ndarray:
         """The probability of being positive of each row, shape (n,). Binary targets only."""
         assert isinstance(self.model, Logistic)

@@ -138,7 +138,7 @@ def _import(task: Task) -> tuple[Imported, Geometry]:
     ct = read_image(task.sources[CT], case=task.case)
     pt = read_image(task.sources[PT], case=task.case)
     mask = _mask(task, ct) if MASK in task.sources else None
-    notes = [*ct.notes, *pt.notes, *(mask.notes if mask else ()), *_implausible(task.case, ct, pt)]
+    notes = [*ct.notes, *pt.notes, *(mask.notes if mask else ()), *implausible(task.case, ct, pt)]
     for role, image in ((CT, ct), (PT, pt)):
         if image.geometry.dimension != 3:
             raise ImageError(f"case {task.case}: its {role} ({task.sources[role]}) is 2-D; expected is a volume. Export the series again")
@@ -177,7 +177,8 @@ def _mask(task: Task, ct: Image) -> Image:
     return Image(mask.array, ct.geometry, mask.path, (*mask.notes, *((note,) if note else ())))
 
 
-def _implausible(case: str, ct: Image, pt: Image) -> list[str]:
+def implausible(case: str, ct: Image, pt: Image) -> list[str]:
+    """What makes one ask whether the CT is in HU and the PET in SUV."""
     notes = []
     if ct.array.min() >= 0:
         notes.append(f"case {case}: its CT holds no value below {ct.array.min():g}: is it in HU, where air is -1000?")

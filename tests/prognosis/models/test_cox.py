@@ -144,3 +144,11 @@ def test_state_survives_json_bit_by_bit():
     times, hazard = breslow(*patients()[1:], patients()[0] @ model.coefficients)
     np.testing.assert_array_equal(again.times, times)
     np.testing.assert_array_equal(again.hazard, hazard)
+
+
+def test_days_without_event_by_hand():
+    """S is 1 until day 10, then exp(-h) until day 30, where the follow-up ends."""
+    model = Cox(np.array([1.0]), np.array([10.0]), np.array([0.5]), last=30.0)
+    days = model.restricted_mean(np.array([[0.0], [1.0], [-1.0]]))
+    np.testing.assert_allclose(days, [10 + 20 * math.exp(-0.5 * math.exp(risk)) for risk in (0, 1, -1)])
+    assert days[2] > days[0] > days[1], "the higher the risk, the fewer days"
