@@ -14,7 +14,20 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from planners.labels import LabelScheme
-from planners.schema.augmentation import Augmentation, Blur, Brightness, Contrast, Gamma, LowResolution, Mirror, Noise, Spatial
+from planners.schema.augmentation import (
+    Augmentation,
+    Blur,
+    Brightness,
+    Contrast,
+    Gamma,
+    LowResolution,
+    MaskComponents,
+    MaskMorphology,
+    Mirror,
+    Noise,
+    PreviousStageMasks,
+    Spatial,
+)
 from planners.schema.base import PlanInvalid, Probability, Range, Strict, Triple
 from planners.schema.inference import Inference
 from planners.schema.networks import Network, ResidualUNetSpec, SegResNetSpec, UNetSpec
@@ -62,6 +75,8 @@ __all__ = [
     "Inference",
     "Loss",
     "LowResolution",
+    "MaskComponents",
+    "MaskMorphology",
     "Mirror",
     "Network",
     "NoNormalisation",
@@ -71,6 +86,7 @@ __all__ = [
     "Plan",
     "PlanInvalid",
     "PolySchedule",
+    "PreviousStageMasks",
     "Probability",
     "RGBNormalisation",
     "Range",
@@ -146,6 +162,21 @@ class Plan(Strict):
     transpose: tuple[int, int, int] = (0, 1, 2)
     configurations: dict[str, Configuration]
     reasons: dict[str, str] = {}
+
+    @model_validator(mode="after")
+    def _stages_end(self) -> Plan:
+        for name, configuration in self.configurations.items():
+            if configuration.previous_stage is not None and configuration.previous_stage not in self.configurations:
+                known = ", ".join(self.configurations)
+                raise ValueError(f"configurations.{name}.previous_stage: no configuration {configuration.previous_stage!r}; known: {known}")
+        for name in self.configurations:
+            seen, stage = [name], self.configurations[name].previous_stage
+            while stage is not None:
+                if stage in seen:
+                    raise ValueError(f"configurations.{name}.previous_stage: goes in a circle: {' <- '.join([*seen, stage])}")
+                seen.append(stage)
+                stage = self.configurations[stage].previous_stage
+        return self
 
     @property
     def foreground_labels(self) -> dict[str, int]:

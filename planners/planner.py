@@ -18,6 +18,7 @@ from planners.plan import (
     Network,
     Plan,
     PlanInvalid,
+    PreviousStageMasks,
     ResidualUNetSpec,
     SegResNetSpec,
     UNetSpec,
@@ -155,8 +156,11 @@ def plan(
         why_dice = "on: a patch sees a small part of a case" if low else "off: a patch sees much of a case"
         configurations["3d_fullres"] = build("3d_fullres", full, sized, low is not None, why_dice)
         if low is not None:
-            configurations["3d_cascade_fullres"] = configurations["3d_fullres"].model_copy(update={"previous_stage": "3d_lowres"})
+            configurations["3d_cascade_fullres"] = second_stage(configurations["3d_fullres"], "3d_lowres")
             reasons["3d_cascade_fullres"] = "3d_fullres with the masks of 3d_lowres as further input channels"
+            reasons["3d_cascade_fullres.augmentation.previous_stage"] = (
+                "the masks are changed at random, so that their mistakes can be put right: rates of nnU-Net's cascade"
+            )
     return Plan(
         name=name,
         preset=chosen.name,
@@ -168,6 +172,12 @@ def plan(
         configurations=configurations,
         reasons=reasons,
     )
+
+
+def second_stage(configuration: Configuration, previous: str) -> Configuration:
+    """The configuration that also sees the masks of `previous`, which training changes at random."""
+    augment = configuration.augmentation.model_copy(update={"previous_stage": PreviousStageMasks()})
+    return configuration.model_copy(update={"previous_stage": previous, "augmentation": augment})
 
 
 def size(grid: Grid, task: Task) -> Sized:

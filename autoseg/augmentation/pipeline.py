@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 import torch
 
-from autoseg.augmentation import blur, gamma, intensity, low_resolution, mirror, noise, spatial
+from autoseg.augmentation import blur, components, gamma, intensity, low_resolution, mirror, morphology, noise, spatial
 from autoseg.augmentation.labels import OUTSIDE
 from planners.plan import Augmentation
 
@@ -30,6 +30,8 @@ class Draw:
     inverted_gamma: gamma.GammaParameters | None = None
     gamma: gamma.GammaParameters | None = None
     mirror: mirror.MirrorParameters | None = None
+    morphology: morphology.MorphologyParameters | None = None
+    components: components.ComponentParameters | None = None
 
 
 class Augmenter:
@@ -44,23 +46,33 @@ class Augmenter:
         augmentation: the plan's part.
         patch_size: what comes out, two or three axes.
         masked_channels: channels to set to 0 where a label is -1, beside the plan's `zero_outside_mask`.
+        classes: the label values of each class whose mask a previous stage gives as a further channel; () without such a stage.
 
     Attributes:
         patch_size: as given.
         read_size: the largest crop that any draw needs.
     """
 
-    def __init__(self, augmentation: Augmentation, patch_size: tuple[int, ...], *, masked_channels: tuple[int, ...] = ()):
+    def __init__(
+        self,
+        augmentation: Augmentation,
+        patch_size: tuple[int, ...],
+        *,
+        masked_channels: tuple[int, ...] = (),
+        classes: tuple[tuple[int, ...], ...] = (),
+    ):
         if len(patch_size) not in (2, 3):
             raise ValueError(f"patch_size needs two or three axes, found {list(patch_size)}")
         self.augmentation = augmentation
         self.patch_size = tuple(int(n) for n in patch_size)
+        self.classes = classes
         self.read_size = spatial.largest_read_size(augmentation.spatial, self.patch_size)
         self._masked = tuple(sorted({*augmentation.zero_outside_mask, *masked_channels}))
 
     def draw(self, rng: np.random.Generator, channels: int) -> Draw:
         """The parameters of one sample with that many channels."""
         spec, dimension = self.augmentation, len(self.patch_size)
+        masks = spec.previous_stage if self.classes else None
         moved = spatial.sample(spec.spatial, rng, dimension) if spec.spatial else None
         return Draw(
             read_size=spatial.read_size(moved, self.patch_size, self.read_size),
@@ -73,6 +85,8 @@ class Augmenter:
             inverted_gamma=gamma.sample(spec.gamma, rng, channels, inverted=True) if spec.gamma else None,
             gamma=gamma.sample(spec.gamma, rng, channels) if spec.gamma else None,
             mirror=mirror.sample(spec.mirror, rng) if spec.mirror else None,
+            morphology=morphology.sample(masks.morphology, rng, len(self.classes)) if masks and masks.morphology else None,
+            components=components.sample(masks.components, rng, len(self.classes)) if masks and masks.components else None,
         )
 
     def apply(self, data: Array, labels: Array, draw: Draw) -> tuple[Array, Array]:
@@ -80,18 +94,20 @@ class Augmenter:
 
         Args:
             data: float32 (c, *size), numpy or torch on the CPU; `size` at least `draw.read_size`, exceeding it evenly on both sides.
-            labels: int16 (1, *size), the same grid; -1: outside the mask.
+            labels: int16 (1, *size), the same grid; -1: outside the mask. With `classes` (2, *size): then the mask of the previous stage.
             draw: from `draw`.
 
         Returns:
-            New arrays of the kind given: float32 (c, *patch_size) and int16 (*patch_size), -1 turned into 0. The inputs stay as they are.
+            New arrays of the kind given: float32 (c, *patch_size) and int16 (*patch_size), -1 turned into 0. With `classes` the data have a
+            further channel of 0 and 1 for each. The inputs stay as they are.
 
         Raises:
             ValueError: the shapes do not fit the draw.
         """
         size = tuple(data.shape[1:])
-        if tuple(labels.shape) != (1, *size):
-            raise ValueError(f"labels must have shape {(1, *size)} beside data of {tuple(data.shape)}, found {tuple(labels.shape)}")
+        wanted = (2 if self.classes else 1, *size)
+        if tuple(labels.shape) != wanted:
+            raise ValueError(f"labels must have shape {wanted} beside data of {tuple(data.shape)}, found {tuple(labels.shape)}")
         if len(size) != len(self.patch_size) or any(n < m or (n - m) % 2 for n, m in zip(size, draw.read_size, strict=True)):
             raise ValueError(f"this draw needs a crop of {draw.read_size} voxels (or more, evenly on both sides), found {size}")
         # What is resampled anyway is only looked at; else the patch is worked on in place, so it must be a copy.
@@ -103,16 +119,29 @@ class Augmenter:
             image, mask = reference.apply(image, mask, draw, self.patch_size)
         else:
             image, mask = _apply(image, mask, draw, self.patch_size)
+        mask, previous = mask[:1], mask[1:]
         outside = mask == OUTSIDE
         if self._masked and outside.any():
             for channel in self._masked:
                 image[channel].masked_fill_(outside[0], 0)
         mask = mask.masked_fill_(outside, 0)[0]
+        if self.classes:
+            image = torch.cat((image, torch.from_numpy(_one_hot(previous[0].numpy(), self.classes, draw).astype(np.float32))))
         return (image.numpy(), mask.numpy()) if isinstance(data, np.ndarray) else (image, mask)
 
     def __call__(self, data: Array, labels: Array, rng: np.random.Generator) -> tuple[Array, Array]:
         """`draw` and `apply` in one, for crops of `self.read_size`."""
         return self.apply(data, labels, self.draw(rng, data.shape[0]))
+
+
+def _one_hot(previous: np.ndarray, classes: tuple[tuple[int, ...], ...], draw: Draw) -> np.ndarray:
+    """The previous stage's mask of each class, bool (classes, *patch_size), after what was drawn for it."""
+    masks = np.stack([np.isin(previous, labels) for labels in classes])
+    if draw.morphology:
+        masks = morphology.apply(masks, draw.morphology, classes)
+    if draw.components:
+        masks = components.apply(masks, draw.components)
+    return masks
 
 
 def _cropped(array: np.ndarray | torch.Tensor, size: tuple[int, ...], dtype: type, *, copy: bool) -> torch.Tensor:

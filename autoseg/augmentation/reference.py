@@ -34,7 +34,7 @@ def apply(data: torch.Tensor, labels: torch.Tensor, draw: Draw, patch_size: tupl
     """The augmented patch, labels still with -1.
 
     Args:
-        data, labels: float32 (c, *draw.read_size), int16 (1, *draw.read_size).
+        data, labels: float32 (c, *draw.read_size), int16 (n, *draw.read_size).
         draw: the same as for the fused transforms.
         patch_size: of the result.
     """

@@ -117,12 +117,12 @@ def apply(
 
     Args:
         data: float32 (c, [z,] y, x) contiguous, the crop.
-        labels: int16 (1, [z,] y, x), same grid.
+        labels: int16 (n, [z,] y, x), same grid.
         parameters: one angle with two spatial axes; with three, one (slice by slice) or three.
         patch_size: the result's spatial shape.
 
     Returns:
-        New tensors (c, *patch_size) float32 and (1, *patch_size) int16.
+        New tensors (c, *patch_size) float32 and (n, *patch_size) int16.
     """
     shape = (1,) * (3 - len(patch_size)) + tuple(patch_size)
     volumes = data.view(data.shape[0], *_three_axes(tuple(data.shape[1:])).tolist())
@@ -134,8 +134,8 @@ def apply(
         image = _slice_by_slice(volumes, affine, offset, shape)
     else:
         image = _anyhow(volumes, affine, offset, shape)
-    mask = sample_labels(labels.view(volumes.shape[1:]), affine, offset, shape)
-    return image.view(-1, *patch_size), mask.view(1, *patch_size)
+    masks = [sample_labels(each, affine, offset, shape) for each in labels.view(-1, *volumes.shape[1:])]
+    return image.view(-1, *patch_size), torch.stack(masks).view(-1, *patch_size)
 
 
 def _scaled(volumes: torch.Tensor, affine: np.ndarray, offset: np.ndarray, shape: tuple[int, ...]) -> torch.Tensor:

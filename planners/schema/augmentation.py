@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator
 
 from planners.schema.base import Probability, Range, Strict
 
@@ -72,6 +74,41 @@ class Mirror(Strict):
     axes: tuple[int, ...] = (0, 1, 2)
 
 
+LARGEST_RADIUS = 100.0
+
+
+def _ball_radius(radius: Range) -> Range:
+    low, high = radius
+    if not 0 < low <= high <= LARGEST_RADIUS:
+        raise ValueError(f"must be a range inside (0, {LARGEST_RADIUS:g}] voxels, found {list(radius)}")
+    return radius
+
+
+class MaskMorphology(Strict):
+    """Dilation, erosion, closing or opening of a previous stage's masks by a ball (2-D: a disc); operator, radius in voxels and whether a
+    class is chosen are drawn per class. What a class gains is taken from the classes that exclude it."""
+
+    probability: Probability = 0.4
+    class_probability: Probability = 0.5
+    radius: Annotated[Range, AfterValidator(_ball_radius)] = (1.0, 8.0)
+
+
+class MaskComponents(Strict):
+    """One connected component (26 neighbours; 2-D: 8) of each chosen class of a previous stage's masks is left out, drawn among those that
+    fill less than `largest_share` of the patch."""
+
+    probability: Probability = 0.2
+    class_probability: Probability = 0.5
+    largest_share: Probability = 0.15
+
+
+class PreviousStageMasks(Strict):
+    """What is done to the masks of a previous stage, after everything else: a network that sees them must not trust them blindly."""
+
+    morphology: MaskMorphology | None = MaskMorphology()
+    components: MaskComponents | None = MaskComponents()
+
+
 class Augmentation(Strict):
     """Everything done to a training sample, in this order. `backend`: own fused transforms, or batchgenerators as the reference."""
 
@@ -85,3 +122,4 @@ class Augmentation(Strict):
     gamma: Gamma | None = Gamma()
     mirror: Mirror | None = Mirror()
     zero_outside_mask: tuple[int, ...] = ()
+    previous_stage: PreviousStageMasks | None = None

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from planners.planner import plan
+from planners.planner import plan, second_stage
 
 SHARED = Path(os.environ.get("AUTOSEG_DATA", Path(__file__).parents[3] / "shared" / "data"))
 GOLDEN = SHARED / "planner_golden.json"
@@ -72,7 +72,7 @@ def test_drawn(entry, preset, make_fingerprint):
         configuration = planned.configurations[name]
         if name == "3d_cascade_fullres":
             assert wanted == {"previous_stage": configuration.previous_stage, "inherits_from": "3d_fullres"}
-            assert configuration.model_copy(update={"previous_stage": None}) == planned.configurations["3d_fullres"]
+            assert second_stage(planned.configurations["3d_fullres"], "3d_lowres") == configuration
             continue
         assert _fields(configuration) == {
             "patch": wanted["patch_size"],

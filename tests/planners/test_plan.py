@@ -148,3 +148,26 @@ def test_the_documentation_names_every_field():
     described += [schema.AdamW, schema.CosineSchedule, schema.EarlyStopping]
     names = {field.rstrip("_") for model in described for field in model.model_fields}
     assert {name for name in names if not re.search(rf"[`.]{name}[`.]", text)} == set()
+
+
+def test_a_previous_stage_must_be_there_and_stages_must_end(planned):
+    document = json.loads(planned.to_json())
+    document["configurations"]["3d_cascade_fullres"]["previous_stage"] = "3d_low"
+    with pytest.raises(PlanInvalid, match=r"3d_cascade_fullres.previous_stage: no configuration '3d_low'; known: 2d, 3d_lowres"):
+        Plan.from_json(json.dumps(document))
+    document["configurations"]["3d_cascade_fullres"]["previous_stage"] = "3d_fullres"
+    document["configurations"]["3d_fullres"]["previous_stage"] = "3d_cascade_fullres"
+    with pytest.raises(PlanInvalid, match="goes in a circle: 3d_fullres <- 3d_cascade_fullres <- 3d_fullres"):
+        Plan.from_json(json.dumps(document))
+
+
+def test_a_plan_from_before_the_masks_augmentation_is_read_without_it(planned):
+    document = json.loads(planned.to_json())
+    del document["configurations"]["3d_cascade_fullres"]["augmentation"]["previous_stage"]
+    assert Plan.from_json(json.dumps(document)).configurations["3d_cascade_fullres"].augmentation.previous_stage is None
+
+
+@pytest.mark.parametrize("radius", [[0, 4], [5, 2], [1, 400]])
+def test_a_ball_has_a_radius(planned, radius):
+    with pytest.raises(PlanInvalid, match=r"must be a range inside \(0, 100\] voxels"):
+        override(planned, {"augmentation.previous_stage.morphology.radius": radius}, "3d_cascade_fullres")

@@ -11,7 +11,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from planners.fingerprint import Fingerprint, merge
-from planners.plan import Plan, PlanInvalid
+from planners.plan import Plan, PlanInvalid, PreviousStageMasks
 from planners.planner import plan
 
 # Printed by nnunetv2 2.8.1: 3d_fullres patch, batch, stages for default, M, L, XL; then the 2d patch and its batch for default.
@@ -56,8 +56,10 @@ def test_liver_gets_a_cascade(make_fingerprint):
     low, full = planned.configurations["3d_lowres"], planned.configurations["3d_fullres"]
     assert [round(value, 4) for value in low.spacing] == [2.5001, 1.9176, 1.9176]
     assert (low.median_shape, low.patch_size) == ((193, 205, 205), (128, 128, 128))
-    assert planned.configurations["3d_cascade_fullres"] == full.model_copy(update={"previous_stage": "3d_lowres"})
+    masks = full.augmentation.model_copy(update={"previous_stage": PreviousStageMasks()})
+    assert planned.configurations["3d_cascade_fullres"] == full.model_copy(update={"previous_stage": "3d_lowres", "augmentation": masks})
     assert (low.previous_stage, full.previous_stage) == (None, None)
+    assert (low.augmentation.previous_stage, full.augmentation.previous_stage) == (None, None)
     assert (low.training.loss.batch_dice, full.training.loss.batch_dice) == (False, True)
 
 

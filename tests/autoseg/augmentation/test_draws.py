@@ -6,9 +6,22 @@ Tolerances: five standard errors of a rate; five of a quantile of a uniform dist
 import numpy as np
 import pytest
 
-from autoseg.augmentation import blur, gamma, intensity, low_resolution, mirror, noise, spatial
+from autoseg.augmentation import blur, components, gamma, intensity, low_resolution, mirror, morphology, noise, spatial
 from autoseg.augmentation.counters import generator
-from planners.plan import Augmentation, Blur, Brightness, Contrast, Gamma, LowResolution, Mirror, Noise, Spatial
+from planners.plan import (
+    Augmentation,
+    Blur,
+    Brightness,
+    Contrast,
+    Gamma,
+    LowResolution,
+    MaskComponents,
+    MaskMorphology,
+    Mirror,
+    Noise,
+    PreviousStageMasks,
+    Spatial,
+)
 
 N = 10_000
 QUANTILES = np.array([0.05, 0.25, 0.5, 0.75, 0.95])
@@ -131,7 +144,33 @@ def test_mirror():
     assert {p.axes for p in draws(mirror.sample, Mirror(axes=(1,))) if p} == {(1,)}
 
 
+def test_morphology_of_a_previous_stage():
+    done = [p for p in draws(morphology.sample, MaskMorphology(), 3) if p]
+    check_rate(len(done), N, 0.4)
+    steps = [step for p in done for step in p.steps]
+    check_rate(len(steps), 3 * len(done), 0.5)
+    for index in range(3):
+        check_rate(sum(step[0] == index for step in steps), len(steps), 1 / 3)
+    for operator in ("dilation", "erosion", "closing", "opening"):
+        check_rate(sum(step[1] == operator for step in steps), len(steps), 1 / 4)
+    check_uniform([step[2] for step in steps], 1, 8)
+    pairs = [[step[0] for step in p.steps] for p in done if len(p.steps) == 2]
+    check_rate(sum(first < second for first, second in pairs), len(pairs), 0.5)
+
+
+def test_components_of_a_previous_stage():
+    done = [p for p in draws(components.sample, MaskComponents(), 3) if p]
+    check_rate(len(done), N, 0.2)
+    chosen = [pair for p in done for pair in p.chosen]
+    for index in range(3):
+        check_rate(sum(pair[0] == index for pair in chosen), len(done), 0.5)
+    check_uniform([pair[1] for pair in chosen], 0, 1)
+    assert {p.largest_share for p in done} == {0.15}
+
+
 def test_the_defaults_of_the_plan_are_what_is_tested_here():
     default = Augmentation()
     assert (default.spatial, default.noise, default.blur, default.brightness) == (Spatial(), Noise(), Blur(), Brightness())
     assert (default.contrast, default.low_resolution, default.gamma, default.mirror) == (Contrast(), LowResolution(), Gamma(), Mirror())
+    assert default.previous_stage is None
+    assert PreviousStageMasks() == PreviousStageMasks(morphology=MaskMorphology(), components=MaskComponents())

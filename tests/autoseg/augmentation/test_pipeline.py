@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -5,7 +7,20 @@ import torch
 from autoseg.augmentation import pipeline
 from autoseg.augmentation.counters import generator
 from autoseg.augmentation.pipeline import Augmenter, Draw
-from planners.plan import Augmentation, Blur, Brightness, Contrast, Gamma, LowResolution, Mirror, Noise, Spatial
+from planners.plan import (
+    Augmentation,
+    Blur,
+    Brightness,
+    Contrast,
+    Gamma,
+    LowResolution,
+    MaskComponents,
+    MaskMorphology,
+    Mirror,
+    Noise,
+    PreviousStageMasks,
+    Spatial,
+)
 
 NOTHING = Augmentation(spatial=None, noise=None, blur=None, brightness=None, contrast=None, low_resolution=None, gamma=None, mirror=None)
 EVERYTHING = Augmentation(
@@ -196,3 +211,36 @@ def test_what_does_not_fit_is_refused():
         augmenter.apply(data[:, 0], labels[:, 0], Draw(PATCH))
     with pytest.raises(ValueError, match="two or three axes"):
         Augmenter(NOTHING, (4,))
+
+
+def test_masks_of_a_previous_stage_leave_images_and_labels_and_their_draws_as_they_were():
+    masks = PreviousStageMasks(morphology=MaskMorphology(probability=1), components=MaskComponents(probability=1, class_probability=1))
+    plain, second = (
+        Augmenter(EVERYTHING, PATCH),
+        Augmenter(EVERYTHING.model_copy(update={"previous_stage": masks}), PATCH, classes=((1,), (2,))),
+    )
+    changed = 0
+    for key in range(6):
+        without, draw = plain.draw(generator(key), 2), second.draw(generator(key), 2)
+        assert without == replace(draw, morphology=None, components=None)
+        data, labels = sample(draw.read_size)
+        _, previous = sample(draw.read_size, seed=1)
+        expected, mask = plain.apply(data, labels, without)
+        image, found = second.apply(data, np.concatenate([labels, previous]), draw)
+        assert np.array_equal(image[:2], expected)
+        assert np.array_equal(found, mask)
+        assert set(np.unique(image[2:])) <= {0, 1}
+        _, moved = plain.apply(data, previous, without)
+        changed += not np.array_equal(image[2:], np.stack([moved == 1, moved == 2]))
+    assert changed == 6
+
+
+def test_masks_of_a_previous_stage_without_augmentation_are_a_channel_for_each_class():
+    augmenter = Augmenter(NOTHING, PATCH, classes=((1,), (1, 2)))
+    data, labels = sample(PATCH)
+    _, previous = sample(PATCH, seed=1)
+    image, mask = augmenter(data, np.concatenate([labels, previous]), generator(0))
+    assert np.array_equal(image, np.concatenate([data, previous == 1, (previous == 1) | (previous == 2)]))
+    assert np.array_equal(mask, np.where(labels[0] == -1, 0, labels[0]))
+    with pytest.raises(ValueError, match="labels must have shape"):
+        augmenter.apply(data, labels, Draw(PATCH))

@@ -53,6 +53,25 @@ def test_both_backends_agree(family, patch):
     assert changed >= 3, "the draws hardly did anything"
 
 
+@pytest.mark.parametrize("in_plane", [False, True])
+def test_both_backends_move_the_masks_of_a_previous_stage_as_labels(in_plane):
+    spec = Augmentation(**{**NONE, "spatial": Spatial(rotation_probability=1, in_plane=in_plane), "mirror": Mirror(axes=(0, 1, 2))})
+    own, theirs = (
+        Augmenter(spec.model_copy(update={"backend": backend}), (17, 25, 21), classes=((1,), (2,)))
+        for backend in ("fused", "batchgenerators")
+    )
+    draw = own.draw(generator("masks"), 2)
+    data, labels = sample(draw.read_size, 0)
+    _, previous = sample(draw.read_size, 1)
+    image, mask = own.apply(data, np.concatenate([labels, previous]), draw)
+    expected_image, expected_mask = theirs.apply(data, np.concatenate([labels, previous]), draw)
+    assert image.shape == (4, 17, 25, 21)
+    assert np.array_equal(image[2:], expected_image[2:])
+    assert np.array_equal(mask, expected_mask)
+    _, alone = Augmenter(spec, (17, 25, 21)).apply(data, previous, draw)
+    assert np.array_equal(image[2:], np.stack([alone == 1, alone == 2]))
+
+
 def test_noise_has_the_same_distribution():
     spec = Augmentation(**NONE, mirror=None).model_copy(update={"noise": Noise(probability=1, std=(0.05, 0.05))})
     zeros, labels = np.zeros((1, 20, 20, 20), np.float32), np.zeros((1, 20, 20, 20), np.int16)
