@@ -28,7 +28,7 @@ class MemoryEstimate:
     Attributes:
         images: the channels as read.
         preparing: copies while they are cropped, normalised and resampled.
-        prepared: the channels on the network's grid.
+        prepared: the channels on the network's grid, and the mask of a previous stage there and on the image's.
         slab: logits of the planes that are not complete.
         network: activations of one forward pass, and a copy of the weights in the order that the kernels want.
         weights: of the folds that are not loaded yet.
@@ -47,6 +47,19 @@ class MemoryEstimate:
     def peak(self) -> int:
         """The larger of the two stages: preparing, when the images are still there, and predicting, when they are gone."""
         return self.weights + self.prepared + max(self.images + self.preparing, self.slab + self.network + self.mask)
+
+    def after(self, previous: MemoryEstimate) -> MemoryEstimate:
+        """This stage's estimate with the one before it: the images are read once, both prepared ones wait, the networks take turns."""
+        busier = max(self, previous, key=lambda stage: stage.slab + stage.network + stage.mask)
+        return MemoryEstimate(
+            images=self.images,
+            preparing=max(self.preparing, previous.preparing),
+            prepared=self.prepared + previous.prepared,
+            slab=busier.slab,
+            network=busier.network,
+            weights=self.weights + previous.weights,
+            mask=busier.mask,
+        )
 
     def __str__(self) -> str:
         parts = ", ".join(f"{name} {value / GIB:.2f}" for name, value in vars(self).items() if value)
@@ -67,18 +80,20 @@ def memory_estimate(
     settings = plan.configuration(configuration)
     target = (*spacing[: 3 - settings.dimension], *settings.spacing)
     after = new_shape(shape, spacing, target)
-    channels, classes = plan.input_channels(configuration), plan.label_scheme.heads
+    images, channels, classes = len(plan.channels), plan.input_channels(configuration), plan.label_scheme.heads
+    label_bytes = 2 if max(plan.labels.values()) > 255 else 1
+    previous_mask = label_bytes * (2 * prod(shape) + prod(after)) if settings.previous_stage else 0
     depth = min(after[0], settings.patch_size[0]) if settings.dimension == 3 else 1
     voxels = prod(shape)
     parameters = parameter_count(settings.network, channels, classes)
     return MemoryEstimate(
-        images=channels * voxels * value_bytes,
+        images=images * voxels * value_bytes,
         preparing=voxels * (2 * FLOAT + 1),
-        prepared=channels * prod(after) * FLOAT,
+        prepared=images * prod(after) * FLOAT + previous_mask,
         slab=classes * FLOAT * (depth * after[1] * after[2] + 4 * max(after[1] * after[2], shape[1] * shape[2])),
         network=activation_bytes(settings, channels, classes) + parameters * FLOAT,
         weights=folds * parameters * FLOAT,
-        mask=voxels * (2 if max(plan.labels.values()) > 255 else 1) * 2,
+        mask=voxels * label_bytes * 2,
     )
 
 

@@ -57,6 +57,7 @@ def model_card(plan: Plan, dataset: ModelDataset, figures: Mapping[str, FoldFigu
         f"- Input: {len(dataset.channels)} channel(s), in this order: {', '.join(dataset.channels)}",
         f"- Labels: {', '.join(f'{value} {name}' for name, value in sorted(dataset.labels.items(), key=lambda item: item[1]))}",
         f"- Plan: {plan.name} (preset {plan.preset}), configuration {dataset.configuration}, orientation {plan.orientation}",
+        *([f"- Continues from the masks of {configuration.previous_stage}, which is inside"] if configuration.previous_stage else []),
         f"- Grid: spacing {_row(configuration.spacing)} mm, patch {_row(configuration.patch_size)} voxels (network axis order)",
         f"- Network: {configuration.network.kind}, {len(configuration.network.features)} stages",
         f"- Fold scheme: {dataset.scheme}; finished folds: {', '.join(figures) or 'none'}",

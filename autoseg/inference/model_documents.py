@@ -16,6 +16,8 @@ PLAN_NAME, DATASET_NAME, FINGERPRINT_NAME, CARD_NAME = "plan.json", "dataset.jso
 WEIGHTS_NAME = "model.safetensors"
 DATASET_SCHEMA = "autoseg-model/1"
 FOLD_PREFIX = "fold_"
+PREVIOUS_NAME = "previous_stage"
+"""The folder of the model that a cascade's stage continues from, inside that stage's."""
 LOCK_NAME = ".model-folder.lock"
 
 
@@ -145,3 +147,16 @@ def check_configuration(plan: Plan, dataset: ModelDataset, source: str) -> None:
         )
     if dataset.labels != plan.labels or dataset.channels != plan.channels:
         raise ModelError(f"{source}: labels or channels of {DATASET_NAME} and {PLAN_NAME} differ")
+
+
+def check_previous_stage(plan: Plan, configuration: str, previous: Plan, previous_configuration: str, source: str) -> None:
+    """ModelError where a model cannot continue from the masks of another; `source` names the other."""
+    wanted = plan.configurations[configuration].previous_stage
+    if previous_configuration != wanted:
+        raise ModelError(f"{source}: is a model of {previous_configuration}; {configuration} continues from {wanted}")
+    different = [name for name in ("channels", "labels", "orientation") if getattr(plan, name) != getattr(previous, name)]
+    if different:
+        raise ModelError(
+            f"{source}: {configuration} continues from it, but its {', '.join(different)} are others. Both stages must be trained from one "
+            "plan: train them anew, or plan under another --name"
+        )

@@ -1,6 +1,7 @@
 """The model folder: everything that a prediction needs, in files that cannot run code.
 
     plan.json  dataset.json  fingerprint.json  fold_K/model.safetensors ...  manifest.json  README.md
+    previous_stage/  the same again, for the stage that a cascade continues from
 
 Opening checks the SHA-256 of the documents and of the weights of the folds that are asked for, whatever the other folds are doing.
 Weights are tensors and a network is built from the plan's closed schema: nothing is unpickled and no class is looked up by name.
@@ -25,10 +26,12 @@ from autoseg.inference.model_documents import (
     FOLD_PREFIX,
     LOCK_NAME,
     PLAN_NAME,
+    PREVIOUS_NAME,
     WEIGHTS_NAME,
     ModelDataset,
     applied,
     check_configuration,
+    check_previous_stage,
     finished_folds,
     fold_of,
     in_order,
@@ -56,6 +59,7 @@ class ModelFolder:
         plan, dataset, fingerprint: its documents; `fingerprint` is None where the folder has none (imported models).
         folds: names of the verified folds: "0", "1", ..., a centre, "all".
         hashes: fold -> SHA-256 of its weights.
+        previous: the model whose masks this one continues from, with the same folds; None where it starts from the images.
     """
 
     folder: Path
@@ -64,6 +68,7 @@ class ModelFolder:
     fingerprint: Fingerprint | None
     folds: tuple[str, ...]
     hashes: dict[str, str]
+    previous: ModelFolder | None = None
     _unpacked: Any = field(default=None, repr=False, compare=False)
 
     @property
@@ -123,7 +128,8 @@ class ModelFolder:
         """
         chosen = self.choose_folds(folds)
         settings = applied(self.plan, self.dataset.configuration) | {"inference": self.configuration.inference.model_dump(mode="json")}
-        return files.sha256_json([settings, self.dataset.to_dict(), {fold: self.hashes[fold] for fold in chosen}])
+        parts: list[Any] = [settings, self.dataset.to_dict(), {fold: self.hashes[fold] for fold in chosen}]
+        return files.sha256_json(parts if self.previous is None else [*parts, self.previous.key(chosen)])
 
     def weights_path(self, fold: str) -> Path:
         """The safetensors file of a fold."""
@@ -181,7 +187,22 @@ def _open_folder(folder: Path, source: str, wanted: tuple[str, ...] | None, hold
             fingerprint = Fingerprint.from_json(documents[FINGERPRINT_NAME].decode())
         except (ValueError, KeyError, TypeError) as error:
             raise ModelError(f"{source}: {FINGERPRINT_NAME} does not fit its schema: {error}") from None
-    return ModelFolder(folder, plan, dataset, fingerprint, folds, hashes, holder)
+    previous = _open_previous(folder, source, plan, dataset.configuration, folds)
+    return ModelFolder(folder, plan, dataset, fingerprint, folds, hashes, previous, holder)
+
+
+def _open_previous(folder: Path, source: str, plan: Plan, configuration: str, folds: tuple[str, ...]) -> ModelFolder | None:
+    wanted = plan.configurations[configuration].previous_stage
+    if wanted is None:
+        return None
+    nested, name = folder / PREVIOUS_NAME, f"{source}, {PREVIOUS_NAME}"
+    if not nested.is_dir():
+        raise ModelError(
+            f"{source}: {configuration} continues from {wanted}, but the folder {PREVIOUS_NAME} is missing. Copy the folder again"
+        )
+    previous = _open_folder(nested, name, folds, None)
+    check_previous_stage(plan, configuration, previous.plan, previous.dataset.configuration, name)
+    return previous
 
 
 def _documents(folder: Path, entries: Mapping[str, manifest.Entry]) -> tuple[dict[str, bytes], list[str]]:

@@ -24,6 +24,7 @@ from autoseg.inference.model_documents import (
     FOLD_PREFIX,
     LOCK_NAME,
     PLAN_NAME,
+    PREVIOUS_NAME,
     WEIGHTS_NAME,
     ModelDataset,
     applied,
@@ -33,6 +34,7 @@ from autoseg.inference.model_documents import (
     read_plan,
     weights_name,
 )
+from autoseg.inference.model_folder import ModelFolder
 from planners.fingerprint import Fingerprint
 from planners.plan import Plan
 
@@ -77,6 +79,27 @@ def write_model_folder(
         manifest.replace_files(folder, entries, contents)
         _write_card(folder, plan, dataset)
     return folder
+
+
+def write_previous_stage(folder: str | Path, previous: ModelFolder) -> None:
+    """Puts a copy of the model that `folder` continues from inside it, with the folds that are opened; what is there already stays.
+
+    Raises:
+        ModelError: other folds of another plan are there.
+    """
+    from safetensors.torch import load_file
+
+    nested = Path(folder) / PREVIOUS_NAME
+    try:
+        there = ModelFolder.open(nested, previous.folds).key(previous.folds) if nested.is_dir() else ""
+    except ModelError:  # incomplete or damaged: written anew
+        there = ""
+    if there == previous.key(previous.folds):
+        return
+    if previous.previous is not None:
+        write_previous_stage(nested, previous.previous)
+    weights = {fold: load_file(previous.weights_path(fold)) for fold in previous.folds}
+    write_model_folder(nested, plan=previous.plan, dataset=previous.dataset, fingerprint=previous.fingerprint, weights=weights)
 
 
 def remove_fold(folder: str | Path, fold: str) -> None:

@@ -14,19 +14,17 @@ import numpy as np
 
 from autoseg import files
 from autoseg.dataset.case import Case
-from autoseg.errors import AutosegError, CasesFailed, DatasetError, ModelError, ResourceError
+from autoseg.errors import AutosegError, CasesFailed, DatasetError, ModelError
 from autoseg.images import Geometry, read_header, reorientation_to_canonical, write_mask
-from autoseg.inference.case_images import CaseImages, check_channels, read_case_images, take_images
+from autoseg.inference.case_images import check_channels, read_case_images, take_images
 from autoseg.inference.lookahead import Lookahead
-from autoseg.inference.memory import MemoryEstimate, check_fits, memory_estimate
+from autoseg.inference.memory import MemoryEstimate, check_fits
 from autoseg.inference.model_folder import ModelFolder
 from autoseg.inference.outputs import output_files, probabilities_path, refuse_to_overwrite, writable_folder
 from autoseg.inference.records import Record, Records, hash_inputs
-from autoseg.inference.restore import label_dtype
 from autoseg.inference.segmenter import Segmenter
-from autoseg.inference.unseen import unseen_spacing
+from autoseg.inference.stages import Ready, Stage
 from autoseg.networks.precision import Precision, choose_device, choose_precision
-from autoseg.preprocessing.prepare import CaseProperties, prepare
 from autoseg.resources import available_memory
 
 logger = logging.getLogger(__name__)
@@ -63,16 +61,6 @@ class CaseResult:
     skipped: bool = False
 
 
-@dataclass(frozen=True)
-class _Ready:
-    """A case that waits for the network; `data` is None where there is nothing to see."""
-
-    geometry: Geometry
-    notes: tuple[str, ...]
-    data: np.ndarray | None
-    properties: CaseProperties | None
-
-
 class Predictor:
     """A model folder's networks, loaded once.
 
@@ -86,7 +74,7 @@ class Predictor:
         threads: compute threads on a CPU; None leaves torch's setting.
 
     Raises:
-        ModelError: the folder is damaged, lacks a fold that is asked for, or is the second stage of a cascade.
+        ModelError: the folder is damaged, or lacks a fold that is asked for, also in the folder of a previous stage.
         DeviceError: there is no such device.
     """
 
@@ -105,36 +93,13 @@ class Predictor:
 
         chosen = None if folds is None else list(folds)
         self.model = model_folder if isinstance(model_folder, ModelFolder) else ModelFolder.open(model_folder, chosen)
-        if self.model.configuration.previous_stage:
-            raise ModelError(
-                f"{self.model.folder}: the configuration {self.model.dataset.configuration} continues from "
-                f"{self.model.configuration.previous_stage}; predicting with a cascade is not supported. Use another configuration with -c"
-            )
         if step is not None and not 0 < step <= 1:
             raise ModelError(f"--step {step:g}: must be above 0 and at most 1")
         if threads is not None:
             torch.set_num_threads(threads)
-        self.folds = self.model.choose_folds(chosen)
         where = choose_device(device)
-        networks = [self.model.load_network(fold, where) for fold in self.folds]
-        self.segmenter = Segmenter.of(
-            self.model.plan,
-            self.model.dataset.configuration,
-            networks,
-            device=where,
-            mirroring=mirroring,
-            step=step,
-            precision=precision or choose_precision(where),
-        )
-        logger.info(
-            "model %s: folds %s, %s on %s, %d mirrored views, step %g",
-            self.model.dataset.name,
-            ", ".join(self.folds),
-            self.segmenter.precision,
-            where,
-            1 << len(self.segmenter.window.mirror_axes),
-            self.segmenter.window.step,
-        )
+        self.stage = Stage(self.model, chosen, device=where, mirroring=mirroring, step=step, precision=precision or choose_precision(where))
+        self.folds = self.stage.folds
 
     @property
     def plan(self) -> Any:
@@ -143,16 +108,13 @@ class Predictor:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """All that a mask depends on besides the images, as JSON: a hash of what these folds apply, window, precision."""
-        window = self.segmenter.window
-        return {
-            "model": self.model.key(self.folds),
-            "folds": list(self.folds),
-            "step": window.step,
-            "mirror_axes": list(window.mirror_axes),
-            "precision": self.segmenter.precision,
-            "device": self.segmenter.device.type,
-        }
+        """All that a mask depends on besides the images, as JSON; see `Stage.settings`."""
+        return self.stage.settings
+
+    @property
+    def segmenter(self) -> Segmenter:
+        """The networks of the last stage."""
+        return self.stage.segmenter
 
     def predict(
         self,
@@ -179,11 +141,11 @@ class Predictor:
         """
         taken = take_images(images, self.plan, spacing=spacing, case=case, replace_nonfinite=replace_nonfinite)
         check_fits(self._estimate(taken[0].geometry, 0), case)
-        ready = self._prepare(check_channels(taken, self.plan, case, replace_nonfinite=replace_nonfinite))
+        ready = self.stage.prepare(check_channels(taken, self.plan, case, replace_nonfinite=replace_nonfinite))
         del taken
         classes = len(self.segmenter.label_values)
         target = np.empty((classes, *ready.geometry.shape), np.float16) if probabilities else None
-        return Prediction(self._segment(ready, case, target), ready.geometry, ready.notes, target)
+        return Prediction(self.stage.segment(ready, case, target), ready.geometry, ready.notes, target)
 
     def predict_cases(
         self,
@@ -260,9 +222,7 @@ class Predictor:
             shape, spacing: voxels and mm, (z, y, x) in canonical orientation.
             value_bytes: bytes a voxel of a channel as read; 0 for images that are in memory already.
         """
-        order = self.plan.transpose
-        shape, spacing = [shape[axis] for axis in order], [spacing[axis] for axis in order]
-        return memory_estimate(self.plan, self.model.dataset.configuration, shape, spacing, value_bytes=value_bytes)
+        return self.stage.estimate(shape, spacing, value_bytes)
 
     def _estimate(self, geometry: Geometry, value_bytes: int) -> MemoryEstimate:
         if self.plan.orientation == "canonical":
@@ -294,56 +254,20 @@ class Predictor:
         together = estimate.peak + estimate.prepared + estimate.images + estimate.preparing
         return together < available_memory()
 
-    def _read(self, case: Case, replace_nonfinite: bool) -> _Ready:
+    def _read(self, case: Case, replace_nonfinite: bool) -> Ready:
         header = read_header(case.images[0].path, case=case.name)
         check_fits(self._estimate(header.geometry, np.dtype(header.dtype).itemsize), case.name)
-        return self._prepare(read_case_images(case, self.plan, replace_nonfinite=replace_nonfinite))
+        return self.stage.prepare(read_case_images(case, self.plan, replace_nonfinite=replace_nonfinite))
 
-    def _prepare(self, case: CaseImages) -> _Ready:
-        geometry = case.images[0].geometry
-        if case.is_blank:
-            return _Ready(geometry, case.notes, None, None)
-        prepared = prepare(case.images, None, self.plan, self.model.dataset.configuration)
-        spacing = unpermuted(prepared.properties.spacing, self.plan.transpose)
-        notes = (*case.notes, *prepared.properties.notes, *unseen_spacing(spacing, self.model.fingerprint))
-        return _Ready(geometry, tuple(dict.fromkeys(notes)), prepared.data, prepared.properties)
-
-    def _segment(self, ready: _Ready, case: str, probabilities: np.ndarray | None) -> np.ndarray:
-        if ready.data is None or ready.properties is None:
-            if probabilities is not None:
-                probabilities[0], probabilities[1:] = 1, 0
-            return np.zeros(ready.geometry.shape, label_dtype(self.segmenter.label_values))
-        try:
-            return self.segmenter.segment(ready.data, ready.properties, probabilities=probabilities, name=case)
-        except (MemoryError, RuntimeError) as error:
-            if isinstance(error, RuntimeError) and "memory" not in str(error).lower():
-                raise
-            raise ResourceError(f"case {case}: the memory did not suffice ({_first_line(error)}). {_LESS_MEMORY}") from None
-
-    def _write(self, ready: _Ready, case: str, path: Path, save_probabilities: bool) -> None:
+    def _write(self, ready: Ready, case: str, path: Path, save_probabilities: bool) -> None:
         if not save_probabilities:
-            write_mask(path, self._segment(ready, case, None), ready.geometry)
+            write_mask(path, self.stage.segment(ready, case, None), ready.geometry)
             return
 
         def write(temporary: Path) -> None:
             shape = (len(self.segmenter.label_values), *ready.geometry.shape)
             target = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float16, shape=shape)
-            write_mask(path, self._segment(ready, case, target), ready.geometry)
+            write_mask(path, self.stage.segment(ready, case, target), ready.geometry)
             target.flush()
 
         files.replace_with(probabilities_path(path), write)
-
-
-_LESS_MEMORY = "Close other programs, use --device cpu, fewer folds, or a machine with more memory"
-
-
-def unpermuted(values: Sequence[float], transpose: Sequence[int]) -> tuple[float, ...]:
-    """Values of network axes in array order."""
-    result = [0.0] * len(values)
-    for value, axis in zip(values, transpose, strict=True):
-        result[axis] = value
-    return tuple(result)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

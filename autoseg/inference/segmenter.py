@@ -13,12 +13,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from autoseg.images import reorientation_to_canonical
 from autoseg.inference.memory import activation_bytes
 from autoseg.inference.restore import label_dtype, logits_taps, restore_labels
 from autoseg.inference.sliding_window import Window, slide
 from autoseg.networks.precision import Precision, choose_precision
-from autoseg.preprocessing.prepare import CaseProperties
+from autoseg.preprocessing.prepare import CaseProperties, network_view
 from planners.plan import Plan
 
 logger = logging.getLogger(__name__)
@@ -122,23 +121,6 @@ class Segmenter:
         free, _ = torch.cuda.mem_get_info(self.device)
         reusable = torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
         return self.device if needed * GPU_HEADROOM < free + reusable else torch.device("cpu")
-
-
-def network_view(array: np.ndarray, properties: CaseProperties) -> np.ndarray:
-    """A view of an array on the image's own grid that shows the cropped part in network order: writing to it restores.
-
-    Args:
-        array: (..., z, y, x) on the grid of the image as read.
-        properties: of the prepared case.
-    """
-    view = array
-    if properties.orientation == "canonical":
-        view = reorientation_to_canonical(properties.image_geometry()).apply(view)
-    lead = view.ndim - 3
-    view = view.transpose(*range(lead), *(lead + axis for axis in properties.transpose))
-    view = view[(..., *properties.crop_slices())]
-    assert np.may_share_memory(view, array), "reorientation made a copy"
-    return view
 
 
 class _TileProgress:

@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
 from typing import Any, TypeVar
@@ -40,11 +40,17 @@ class PreparedCases:
         folder: the folder; its name is the hash of what shaped them.
         keys: {case: hash of the files it was made from}.
         made: how many had to be made now.
+        previous: {case: key of its previous stage's mask}; empty where the configuration has no such stage.
     """
 
     folder: Path
     keys: Mapping[str, str]
     made: int
+    previous: Mapping[str, str] = field(default_factory=dict)
+
+    def inputs(self, names: Iterable[str]) -> dict[str, str]:
+        """{case: hash of all that a network sees of it, and of its label}."""
+        return {name: f"{self.keys[name]}+{self.previous[name]}" if name in self.previous else self.keys[name] for name in names}
 
 
 def prepare_cases(

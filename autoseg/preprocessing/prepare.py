@@ -141,6 +141,23 @@ def prepare(images: Sequence[Image], mask: Image | None, plan: Plan, configurati
     return Prepared(data, resampled, properties)
 
 
+def network_view(array: np.ndarray, properties: CaseProperties) -> np.ndarray:
+    """A view of an array on the image's own grid that shows the cropped part in network order: reading crops, writing restores.
+
+    Args:
+        array: (..., z, y, x) on the grid of the image as read.
+        properties: of the prepared case.
+    """
+    view = array
+    if properties.orientation == "canonical":
+        view = reorientation_to_canonical(properties.image_geometry()).apply(view)
+    lead = view.ndim - 3
+    view = view.transpose(*range(lead), *(lead + axis for axis in properties.transpose))
+    view = view[(..., *properties.crop_slices())]
+    assert np.may_share_memory(view, array), "reorientation made a copy"
+    return view
+
+
 def _check(images: Sequence[Image], mask: Image | None, settings: Configuration) -> None:
     wanted = len(settings.normalisation)
     if len(images) != wanted:

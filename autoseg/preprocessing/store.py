@@ -59,6 +59,7 @@ class StoredCase:
         labels: int8 or int16 (z, y, x), a read-only memory map; None for a case without a mask.
         properties: how it came about.
         locations: label -> (n, 3) int32, voxels of that label, for sampling.
+        previous: int8 or int16 (z, y, x), the mask of a previous stage, a read-only memory map; None where there is no such stage.
     """
 
     name: str
@@ -67,6 +68,7 @@ class StoredCase:
     labels: np.ndarray | None
     properties: CaseProperties
     locations: dict[int, np.ndarray]
+    previous: np.ndarray | None = None
 
 
 def cases_key(plan: Plan, configuration: str) -> str:
@@ -131,7 +133,7 @@ def write_case(folder: str | Path, name: str, prepared: Prepared, key: str = "")
     else:
         with suppress(FileNotFoundError):
             _array(folder, name, "labels").unlink()
-    files = {part: _write_array(_array(folder, name, part), array) for part, array in arrays.items()}
+    files = {part: write_array(_array(folder, name, part), array) for part, array in arrays.items()}
     description = Description(name=name, key=key, files=files, properties=prepared.properties)
     write_json(_description(folder, name), description.model_dump(mode="json", by_alias=True))
 
@@ -194,7 +196,8 @@ def _array(folder: Path, name: str, part: str) -> Path:
     return folder / f"{name}.{part}.npy"
 
 
-def _write_array(path: Path, array: np.ndarray) -> StoredFile:
+def write_array(path: Path, array: np.ndarray) -> StoredFile:
+    """What the .npy file at `path` now is, after the array was written to it."""
     array = np.ascontiguousarray(array)
     header = io.BytesIO()
     np.lib.format.write_array_header_1_0(header, np.lib.format.header_data_from_array_1_0(array))

@@ -24,6 +24,7 @@ from torch.utils.data import DataLoader, Dataset
 from autoseg.augmentation.counters import generator
 from autoseg.augmentation.pipeline import Augmenter
 from autoseg.errors import DatasetError, WorkerError
+from autoseg.preprocessing.previous_stage import open_mask
 from autoseg.preprocessing.store import StoredCase, open_case
 from autoseg.training.loop import Stopped
 from autoseg.workers import end_with_parent
@@ -82,6 +83,8 @@ class SampleSource:
         configuration: patch size, batch size, augmentation.
         seed, fold: the first parts of every sample's key.
         keys: case -> hash of the files that it must have been prepared from; a case that is not in it may be from any.
+        previous: case -> key of its previous stage's mask, for a configuration that continues from one.
+        classes: the label values of each class, for such a configuration: each is a channel.
     """
 
     folder: Path
@@ -90,6 +93,12 @@ class SampleSource:
     seed: int
     fold: str
     keys: Mapping[str, str] = field(default_factory=dict)
+    previous: Mapping[str, str] = field(default_factory=dict)
+    classes: tuple[tuple[int, ...], ...] = ()
+
+    def augmenter(self, augmentation: Augmentation) -> Augmenter:
+        """What augments this source's samples."""
+        return Augmenter(augmentation, self.configuration.patch_size, classes=self.classes)
 
     def batch(self, purpose: str, epoch: int, iteration: int, augmenter: Augmenter, opened: CaseCache) -> tuple[Tensor, Tensor]:
         """(data (n, c, *patch) float32, labels (n, *patch) int64)."""
@@ -107,22 +116,24 @@ class SampleSource:
 
     def _sample(self, rng: np.random.Generator, foreground: bool, augmenter: Augmenter, opened: CaseCache) -> tuple[np.ndarray, np.ndarray]:
         case = opened.get(self.cases[int(rng.integers(len(self.cases)))])
-        data, labels, voxel = case.data, case.labels, None
+        data, voxel = case.data, None
+        labels = [mask for mask in (case.labels, case.previous) if mask is not None]
         present = [label for label in sorted(case.locations) if len(case.locations[label])]
         if foreground and present:
             places = case.locations[present[int(rng.integers(len(present)))]]
             voxel = places[int(rng.integers(len(places)))]
         if self.configuration.dimension == 2:
-            plane = int(voxel[0]) if voxel is not None else int(rng.integers(labels.shape[0]))
-            data, labels = data[:, plane], labels[plane]
+            plane = int(voxel[0]) if voxel is not None else int(rng.integers(data.shape[1]))
+            data, labels = data[:, plane], [mask[plane] for mask in labels]
             voxel = voxel[1:] if voxel is not None else None
         patch = self.configuration.patch_size
-        corner = random_corner(rng, labels.shape, patch) if voxel is None else centred_corner(voxel, labels.shape, patch)
+        shape = data.shape[1:]
+        corner = random_corner(rng, shape, patch) if voxel is None else centred_corner(voxel, shape, patch)
         draw = augmenter.draw(rng, data.shape[0])
         corner = tuple(c + p // 2 - s // 2 for c, p, s in zip(corner, patch, draw.read_size, strict=True))
         image = read_box(data, corner, draw.read_size, 0)
-        mask = read_box(labels, corner, draw.read_size, -1)
-        image, mask = augmenter.apply(image, mask[None].astype(np.int16), draw)
+        masks = np.stack([read_box(mask, corner, draw.read_size, -1) for mask in labels]).astype(np.int16)
+        image, mask = augmenter.apply(image, masks, draw)
         return np.asarray(image), np.asarray(mask).reshape(patch)
 
 
@@ -148,6 +159,8 @@ class CaseCache:
                     f"case {name}: its image or mask was changed and prepared anew while this fold was being trained on it. Bring the old "
                     "files back and run autoseg_train again, or train the fold anew with --restart"
                 )
+            if name in self.source.previous:
+                case = replace(case, previous=open_mask(self.source.folder, name, self.source.previous[name]))
             self._open[name] = case
         self._open.move_to_end(name)
         return self._open[name]
@@ -166,9 +179,8 @@ class _Counted(Dataset):
 
     def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
         if self.opened is None or self.augmenter is None:
-            configuration = self.source.configuration
             self.opened = CaseCache(self.source)
-            self.augmenter = Augmenter(configuration.augmentation, configuration.patch_size)
+            self.augmenter = self.source.augmenter(self.source.configuration.augmentation)
         epoch, iteration = divmod(number, self.iterations)
         return self.source.batch("train", epoch, iteration, self.augmenter, self.opened)
 
@@ -188,7 +200,7 @@ class SegmentationBatches:
         self.workers = workers
         self.iterations = source.configuration.training.iterations
         self._validation = replace(source, cases=validation)
-        self._plain = Augmenter(PLAIN, source.configuration.patch_size)
+        self._plain = source.augmenter(PLAIN)
         self._opened = CaseCache(self._validation)
         self._inner = replace(source, cases=inner)
         self._inner_opened = CaseCache(self._inner)
