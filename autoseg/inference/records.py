@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,10 @@ class Records:
         self.path = self.folder / NAME
         self._known = _read(self.path)
 
+    def of(self, case: str) -> Record | None:
+        """The last record of a case of that name; None where it has none."""
+        return self._known.get(case)
+
     def complete(self, case: Case, settings: str, outputs: list[str]) -> Record | None:
         """The record of a case that was predicted with the same settings from the same files and whose outputs are intact; else None."""
         record = self._known.get(case.name)
@@ -72,9 +77,9 @@ class Records:
         self._known[record.case] = record
 
 
-def hash_inputs(case: Case) -> str:
-    """A hash of what the case's image files hold; names and places do not enter."""
-    return files.sha256_json([[files.sha256_file(source.path), source.component] for source in case.images])
+def hash_inputs(case: Case, sha256: Callable[[Path], str] = files.sha256_file) -> str:
+    """A hash of what the case's image files hold, each hashed by `sha256`; names and places do not enter."""
+    return files.sha256_json([[sha256(source.path), source.component] for source in case.images])
 
 
 def _read(path: Path) -> dict[str, Record]:

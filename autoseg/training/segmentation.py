@@ -22,11 +22,13 @@ from autoseg.networks.build import build_network
 from autoseg.networks.norm import channels_last
 from autoseg.networks.precision import choose_device, choose_precision
 from autoseg.preprocessing.cases import PreparedCases, prepare_cases
+from autoseg.preprocessing.previous_stage import prepare_masks
 from autoseg.preprocessing.store import cases_key
 from autoseg.report.curves import write_learning_curve
 from autoseg.resources import usable_cores
 from autoseg.training import checkpoint
 from autoseg.training.batches import SampleSource, SegmentationBatches, loader_deaths
+from autoseg.training.cascade import PreviousStage, command_options, previous_stage
 from autoseg.training.early_stopping import inner_score, record_choice, recorded_inner_part
 from autoseg.training.interrupt import StopRequest
 from autoseg.training.logbook import Logbook
@@ -115,18 +117,21 @@ def train(
         wanted |= dict(settings or {}) | {key: value for key, value in short.items() if value is not None}
         plan = _with_settings(plan, configuration, wanted)
         spec = plan.configuration(configuration)
-        _refuse_cascade(spec, configuration)
+        before = previous_stage(opened, workspace, plan, configuration, folds, str(fold), command_options(dataset, work, name))
         workers = _default_workers() if workers is None else workers
         names = sorted({*chosen.training, *chosen.validation})
         prepared = prepare_cases(opened, plan, configuration, workspace, names=names, workers=workers, verify=True)
         keys = {case: prepared.keys[case] for case in chosen.training}
         what = identity(spec, plan.labels, keys, cases_key(plan, configuration))
+        if before:
+            what |= before.identity(chosen.training)
+            prepared = prepare_masks(prepared, before.sources, spec.resampling, workers=workers, verify=True)
         require_same_siblings(folder, what)
         if restart:  # only now that nothing stands in the way of training anew
             forget(folder, str(fold))
         facts = {"device": where.type, "precision": choose_precision(where), "threads": threads or torch.get_num_threads()}
         record = RunRecord(folder, what, spec.training.epochs, wanted, facts)
-        run = _Run(plan, configuration, spec, folds, str(fold), chosen, folder, prepared, where, record, lock.check)
+        run = _Run(plan, configuration, spec, folds, str(fold), chosen, folder, prepared, where, record, lock.check, before)
         if not record.finished:
             run.learn(opened, workspace, workers, threads)
         return run.finish(opened, workers)
@@ -140,14 +145,6 @@ def forget(folder: Path, fold: str) -> None:
     for name in ("run.json", "summary.json", "summary.csv", "logbook.jsonl", "progress.png", "model.safetensors"):
         (folder / name).unlink(missing_ok=True)
     shutil.rmtree(folder / "masks", ignore_errors=True)
-
-
-def _refuse_cascade(spec: Configuration, configuration: str) -> None:
-    if spec.previous_stage:
-        raise TrainingError(
-            f"{configuration} continues from {spec.previous_stage}; this release does not train the second stage of a cascade. "
-            "Train another configuration with -c"
-        )
 
 
 def read_folds(workspace: Workspace) -> Folds:
@@ -196,11 +193,13 @@ class _Run:
         device: torch.device,
         record: RunRecord,
         check_lock: Callable[[], None],
+        before: PreviousStage | None = None,
     ):
         self.plan, self.configuration, self.spec = plan, configuration, spec
         self.folds, self.scheme, self.fold, self.chosen = folds, folds.scheme, fold, chosen
         self.folder, self.prepared, self.device, self.record = folder, prepared, device, record
         self.check_lock = check_lock
+        self.before = before
 
     def learn(self, dataset: Dataset, workspace: Workspace, workers: int, threads: int | None) -> None:
         """Trains from the checkpoint to the end; leaves what training came to in the model folder."""
@@ -220,7 +219,7 @@ class _Run:
         inner = recorded_inner_part(self.record, stopping, self.chosen.training, self.folds.members, seed=training.seed, fold=self.fold)
         learnt = tuple(case for case in self.chosen.training if case not in inner)
         self._announce(state, len(learnt))
-        source = SampleSource(self.prepared.folder, learnt, self.spec, training.seed, self.fold, self.prepared.keys)
+        source = self._source(learnt)
         batches = SegmentationBatches(source, tuple(self.chosen.validation), workers, inner)
         labels = self.plan.foreground_labels
         with StopRequest() as stop, loader_deaths(stop), iteration_bar(training, state.progress) as tick:
@@ -241,6 +240,8 @@ class _Run:
             )
         write_learning_curve(logbook.rows, picture, title=f"fold {self.fold}")
         self.check_lock()
+        if self.before:
+            self.before.copy_into(self.folder.parent, self.fold)
         publish_fold(dataset, workspace, self.plan, self.configuration, self.scheme, self.folder, self.fold, state.result)
         record_choice(self.record, state, training.epochs)
         self.record.update(finished_epochs=state.progress.epoch)
@@ -248,7 +249,7 @@ class _Run:
     def finish(self, dataset: Dataset, workers: int) -> FoldResult:
         """Predicts and scores the held-out cases with the final weights, unless that is done."""
         summary = self.folder / "summary.json"
-        held_out = {case: self.prepared.keys[case] for case in sorted(self.chosen.validation)}
+        held_out = self.prepared.inputs(sorted(self.chosen.validation))
         if summary.exists() and (self.record.outdated or self.record.validated(held_out)):
             logger.info("fold %s is finished: %s", self.fold, self.folder)
             return FoldResult(self.folder, files.read_json(summary))
@@ -261,10 +262,24 @@ class _Run:
         if self.record.document.get("masks_epochs") != epochs:  # masks of other weights must not be taken for these
             shutil.rmtree(self.folder / "masks", ignore_errors=True)
             self.record.update(masks_epochs=epochs)
+        if self.before:
+            self.before.copy_into(self.folder.parent, self.fold)
         result = predict_out_of_fold(dataset, self.folder, self.fold, tuple(held_out), device=str(self.device), workers=workers)
         update_model_folder(self.folder.parent)
         self.record.update(validated={"epochs": epochs, "cases": held_out})
         return FoldResult(self.folder, result)
+
+    def _source(self, learnt: tuple[str, ...]) -> SampleSource:
+        return SampleSource(
+            self.prepared.folder,
+            learnt,
+            self.spec,
+            self.spec.training.seed,
+            self.fold,
+            self.prepared.keys,
+            self.prepared.previous,
+            tuple(self.plan.label_scheme.foreground.values()) if self.before else (),
+        )
 
     def _save(self, reached: TrainState) -> None:
         self.check_lock()

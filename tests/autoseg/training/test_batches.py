@@ -1,6 +1,7 @@
 """Batches as pure functions of their counters. The cases' channels are their own coordinates, so a patch tells where it was cut."""
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,11 @@ from scipy import stats
 
 from autoseg.augmentation.pipeline import Augmenter
 from autoseg.errors import DatasetError, WorkerError
-from autoseg.images import Geometry, Image
+from autoseg.files import sha256_file
+from autoseg.images import Geometry, Image, write_mask
+from autoseg.preprocessing.cases import PreparedCases
 from autoseg.preprocessing.prepare import prepare
+from autoseg.preprocessing.previous_stage import MaskSource, prepare_masks
 from autoseg.preprocessing.store import write_case
 from autoseg.training import batches
 from autoseg.training.batches import (
@@ -28,7 +32,7 @@ from autoseg.training.batches import (
     read_box,
 )
 from autoseg.training.loop import Stopped
-from planners.plan import Augmentation, Configuration, NoNormalisation, Plan, Spatial, Training, UNetSpec
+from planners.plan import Augmentation, Configuration, NoNormalisation, Plan, Resampling, Spatial, Training, UNetSpec
 
 SHAPES = {"a": (12, 14, 10), "b": (9, 11, 16), "c": (5, 13, 6)}
 
@@ -386,3 +390,33 @@ def test_other_errors_pass_unchanged():
         with pytest.raises(type(error)) as caught, loader_deaths(lambda: True):
             raise error
         assert caught.value is error
+
+
+# --- a previous stage's masks --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("patch", [(8, 8, 8), (8, 8)])
+def test_a_previous_stages_masks_are_cut_where_the_image_is(folder, tmp_path, patch):
+    """The mask is 1 where y is even and 2 where it is not, so each patch's coordinates tell what its mask channels must be."""
+    sources = {}
+    for name, shape in SHAPES.items():
+        path = tmp_path / f"{name}.nii.gz"
+        mask = np.broadcast_to(1 + np.arange(shape[1])[:, None] % 2, shape).astype(np.uint8)
+        write_mask(path, mask, Geometry(shape, (1.0,) * 3, (0.0,) * 3, tuple(np.eye(3).ravel())))
+        sources[name] = MaskSource(path, sha256_file(path))
+    prepared = prepare_masks(PreparedCases(folder, dict.fromkeys(SHAPES, ""), 0), sources, Resampling(), workers=0)
+    plain = SampleSource(folder, tuple(SHAPES), configuration(patch), 1, "0")
+    source = replace(plain, previous=prepared.previous, classes=((1,), (2,)))
+    augmenter, cache = source.augmenter(PLAIN), CaseCache(source)
+    for iteration in range(6):
+        data, labels = source.batch("train", 0, iteration, augmenter, cache)
+        expected, expected_labels = draw(plain, "train", 0, iteration)
+        assert data.shape == (2, 6, *patch)
+        assert torch.equal(data[:, :4], expected)
+        assert torch.equal(labels, expected_labels)
+        inside, even = data[:, 0] > 0, data[:, 2] % 2 == 1  # coordinates count from 1
+        assert torch.equal(data[:, 4], (inside & even).float())
+        assert torch.equal(data[:, 5], (inside & ~even).float())
+    batches = SegmentationBatches(source, ("a",), 0)
+    assert next(iter(batches.validation(0)))[0].shape == (2, 6, *patch)
+    assert next(batches.stream(0, 0))[0].shape == (2, 6, *patch)

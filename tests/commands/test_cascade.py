@@ -1,0 +1,194 @@
+"""Configurations beside 3d_fullres, by the installed commands: 2d, 3d_lowres, and the cascade that continues from its masks."""
+
+import json
+import shutil
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from cascades import CASCADE, LOWRES, CascadeDataset
+from tiny import QUICK
+
+from autoseg.errors import ModelError, TrainingError
+from autoseg.images import read_image
+from autoseg.inference.case_images import check_channels
+from autoseg.inference.predictor import Predictor
+from autoseg.preprocessing.prepare import prepare
+from autoseg.preprocessing.resample import resample_labels
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, run):
+    """Both folds of 3d_lowres and fold 0 of the cascade, trained; `refused`: what was said before 3d_lowres was. Not to be written into."""
+    dataset = CascadeDataset(tmp_path_factory.mktemp("cascade") / "Tiny")
+    dataset.plan("cv2")
+    refused = []
+    for fold in (1, 0):
+        with pytest.raises(TrainingError) as caught:
+            dataset.train(0, CASCADE)
+        refused.append(str(caught.value))
+        dataset.train(fold, LOWRES)
+    run("train", 0, "-c", CASCADE, "-d", dataset.folder, "--workers", 0)
+    return SimpleNamespace(dataset=dataset, refused=refused)
+
+
+@pytest.fixture
+def copy(trained, tmp_path) -> CascadeDataset:
+    """A copy of all that was trained."""
+    shutil.copytree(trained.dataset.folder, tmp_path / "Tiny")
+    copied = object.__new__(CascadeDataset)
+    copied.__dict__ |= trained.dataset.__dict__ | {"folder": tmp_path / "Tiny"}
+    return copied
+
+
+def images(dataset, name, folder="imagesTr"):
+    return [dataset.image(name, channel, folder) for channel in (0, 1)]
+
+
+def mask_of(path):
+    return sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
+
+
+def test_missing_folds_of_the_previous_stage_are_named_with_their_commands(trained):
+    folder = trained.dataset.folder
+    assert (
+        f"these folds of the scheme 'cv2' are not finished: 0, 1. First run:\n  autoseg_train 0 -c 3d_lowres -d {folder}"
+        in trained.refused[0]
+    )
+    assert f"this fold of the scheme 'cv2' is not finished: 0. First run:\n  autoseg_train 0 -c 3d_lowres -d {folder}" in trained.refused[1]
+
+
+def test_the_model_folder_holds_the_previous_stage(trained):
+    model = trained.dataset.fold(0, CASCADE).parent
+    inner = model / "previous_stage"
+    assert {"plan.json", "dataset.json", "fingerprint.json", "manifest.json", "README.md", "fold_0"} == {
+        path.name for path in inner.iterdir()
+    }
+    weights = (trained.dataset.fold(0, LOWRES) / "model.safetensors").read_bytes()
+    assert (inner / "fold_0" / "model.safetensors").read_bytes() == weights
+    assert "Continues from the masks of 3d_lowres" in (model / "README.md").read_text()
+
+
+def test_the_whole_chain_is_predicted_by_itself(trained, run, tmp_path):
+    """Against the two stages put together by hand: the first one's mask becomes a channel a class of the second one's input."""
+    new = CascadeDataset(tmp_path / "New", cases=0, shape=(13, 22, 17), seed=5)
+    new.add("a", "imagesTs")
+    run("predict", "-d", trained.dataset.folder, "-c", CASCADE, "-i", *images(new, "a", "imagesTs"), "-o", tmp_path / "masks")
+    found = mask_of(tmp_path / "masks" / "a.nii.gz")
+
+    model = trained.dataset.fold(0, CASCADE).parent
+    first, second = Predictor(model / "previous_stage", device="cpu"), Predictor(model, device="cpu")
+    seen = first.predict(images(new, "a", "imagesTs")).mask
+    read = check_channels([read_image(path) for path in images(new, "a", "imagesTs")], second.plan, "a")
+    prepared = prepare(read.images, None, second.plan, CASCADE)
+    properties, rule = prepared.properties, second.plan.configurations[CASCADE].resampling
+    turned = seen.transpose(properties.transpose)[properties.crop_slices()].astype(np.int16)  # stored in the canonical orientation
+    on_grid = resample_labels(turned, properties.shape_after_resampling, properties.spacing, properties.new_spacing, rule)
+    stacked = np.concatenate([prepared.data, np.stack([on_grid == 1, on_grid == 2]).astype(np.float32)])
+    assert np.array_equal(found, second.segmenter.segment(stacked, properties))
+    assert seen.any()
+    blind = np.concatenate([prepared.data, np.zeros((2, *on_grid.shape), np.float32)])
+    assert not np.array_equal(found, second.segmenter.segment(blind, properties)), "the second stage does not look at the first one's masks"
+
+
+def test_a_held_out_case_was_held_out_by_both_stages(trained):
+    dataset = trained.dataset
+    (case, *_) = dataset.held_out(0)
+    model = dataset.fold(0, CASCADE).parent
+    predictor = Predictor(model, folds=[0], device="cpu")
+    again = predictor.predict(images(dataset, case)).mask
+    assert np.array_equal(again, mask_of(dataset.fold(0, CASCADE) / "masks" / f"{case}.nii.gz"))
+    first = predictor.stage.previous
+    assert first.folds == ("0",)
+    read = check_channels([read_image(path) for path in images(dataset, case)], predictor.plan, case)
+    assert np.array_equal(first.segment(first.prepare(read), case), mask_of(dataset.fold(0, LOWRES) / "masks" / f"{case}.nii.gz"))
+
+
+def test_a_zipped_cascade_predicts_the_same_and_resumes(trained, tmp_path):
+    dataset = trained.dataset
+    model = dataset.fold(0, CASCADE).parent
+    archive = shutil.make_archive(tmp_path / "model", "zip", model)
+    folder, zipped = Predictor(model, device="cpu"), Predictor(archive, device="cpu")
+    paths = images(dataset, "case00")
+    assert np.array_equal(zipped.predict(paths).mask, folder.predict(paths).mask)
+    assert zipped.settings == folder.settings
+    assert folder.settings["previous_stage"]["folds"] == ["0"]
+
+
+def test_a_previous_stage_that_is_missing_damaged_or_another_is_refused(trained, copy):
+    model = copy.fold(0, CASCADE).parent
+    key = Predictor(model, device="cpu").settings["model"]
+    dataset = model / "previous_stage" / "dataset.json"
+    text = dataset.read_text()
+    dataset.write_text(text.replace(LOWRES, "3d_fullres"))
+    with pytest.raises(ModelError, match=r"previous_stage: not what manifest.json says: dataset.json"):
+        Predictor(model, device="cpu")
+    dataset.write_text(text)
+    assert Predictor(model, device="cpu").settings["model"] == key
+    shutil.rmtree(model / "previous_stage")
+    with pytest.raises(ModelError, match="continues from 3d_lowres, but the folder previous_stage is missing"):
+        Predictor(model, device="cpu")
+
+
+def test_a_previous_stage_that_is_trained_again_makes_the_fold_outdated(copy, caplog):
+    """Fold 1 of 3d_lowres made the masks that fold 0 of the cascade learned from."""
+    masks = copy.work / "cases"
+    before = set(masks.rglob("previous/*.npy"))
+    copy.train(1, LOWRES, seed=7, restart=True)
+    weights = (copy.fold(0, CASCADE) / "model.safetensors").read_bytes()
+    copy.train(0, CASCADE)
+    assert "fold_0 is finished, but was trained with other masks of 3d_lowres; train it anew with --restart" in caplog.text
+    assert (copy.fold(0, CASCADE) / "model.safetensors").read_bytes() == weights
+    run = copy.fold(0, CASCADE) / "run.json"
+    document = json.loads(run.read_text())
+    run.write_text(json.dumps(document | {"finished_epochs": 1}))
+    with pytest.raises(TrainingError, match="was begun with other masks of 3d_lowres. Give the same settings to go on, or --restart"):
+        copy.train(0, CASCADE)
+    copy.train(0, CASCADE, restart=True)
+    assert (copy.fold(0, CASCADE) / "model.safetensors").read_bytes() != weights
+    assert set(masks.rglob("previous/*.npy")) > before, "a running fold keeps the masks that it began with"
+
+
+def test_a_mask_that_is_not_what_was_predicted_is_refused(copy):
+    (case, *_) = copy.held_out(1)
+    path = copy.fold(1, LOWRES) / "masks" / f"{case}.nii.gz"
+    path.write_bytes((copy.fold(1, LOWRES) / "masks" / f"{copy.held_out(1)[1]}.nii.gz").read_bytes())
+    with pytest.raises(
+        TrainingError, match=rf"case {case}: .*not what was predicted\nPredict them anew:\n  rm .*summary.json; autoseg_train 1"
+    ):
+        copy.train(0, CASCADE)
+    (copy.fold(1, LOWRES) / "summary.json").unlink()
+    copy.train(1, LOWRES)
+    copy.train(0, CASCADE)
+
+
+def test_out_of_fold_means_out_of_fold_in_a_cascade(copy):
+    """A held-out case's label corrupted, the first stage's masks held: its own cascade mask stays bit for bit, those of its fold too; where
+    the case is learned from they change."""
+    copy.train(1, CASCADE)
+
+    def results():
+        return {fold: {path.name: path.read_bytes() for path in (copy.fold(fold, CASCADE) / "masks").glob("*.nii.gz")} for fold in (0, 1)}
+
+    clean = results()
+    (corrupt, *_) = copy.held_out(0)
+    *_, mask = copy.arrays(corrupt)
+    copy.write((2 - mask).astype(np.uint8), copy.label(corrupt))
+    for fold in (0, 1):
+        copy.train(fold, CASCADE, restart=True)
+    dirty = results()
+    assert dirty[0] == clean[0]
+    assert all(dirty[1][name] != clean[1][name] for name in clean[1])
+
+
+def test_2d_is_trained_and_predicted_slice_by_slice(trained, run, tmp_path):
+    dataset = trained.dataset
+    run("train", 0, "-c", "2d", "-d", dataset.folder, *QUICK, "--workers", 0)
+    run("predict", "-c", "2d", "-d", dataset.folder, "-i", *images(dataset, "case00"), "-o", tmp_path)
+    found = mask_of(tmp_path / "case00.nii.gz")
+    assert found.shape == dataset.shape
+    alone = Predictor(dataset.fold(0, "2d").parent, device="cpu").predict(
+        np.stack([mask_of(path)[4:5] for path in images(dataset, "case00")]), spacing=dataset.spacing
+    )
+    assert alone.mask.shape == (1, *dataset.shape[1:])
