@@ -15,7 +15,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser(
         "autoseg_train", "Train a fold to its end and predict its held-out cases. An interrupted fold goes on where it stopped."
     )
-    options.add_argument("fold", metavar="FOLD", help="a fold's number, a centre's name under loco, or all")
+    options.add_argument("fold", metavar="FOLD", help="a fold's number, a centre's name under loco, all, or two folds at once as 0+1")
     add_shared_options(options)
     options.add_argument(
         "-c", "--configuration", metavar="NAME", help="which configuration of the plan (default: 3d_fullres, 2d for 2-D data)"

@@ -21,6 +21,7 @@ from autoseg.files import read_json, sha256_file
 
 SCHEMA = "autoseg-folds/1"
 ALL = "all"
+JOIN = "+"
 DEFAULT_COUNT = 5
 BUILT_IN = re.compile(r"(cv|grouped)(\d*)|loco")
 """The schemes that are worked out; no file may be called like one."""
@@ -78,7 +79,7 @@ class Folds:
         return held_out
 
     def fold(self, name: str | int) -> Fold:
-        """The fold of that name; "all" trains on and is validated on every case.
+        """The fold of that name; "all" trains on and is validated on every case, and "A+B" holds out what the folds A and B hold out.
 
         Raises:
             FoldError: the scheme has none of that name.
@@ -86,9 +87,27 @@ class Folds:
         if str(name) == ALL:
             everyone = tuple(sorted(self.members))
             return Fold(everyone, everyone)
+        if self.is_joint(str(name)):
+            first, second = (self.folds[part] for part in self._parts(str(name)))
+            held_out = {*first.validation, *second.validation}
+            return Fold(tuple(sorted({*first.training} & {*second.training} - held_out)), tuple(sorted(held_out)))
         if str(name) not in self.folds:
             raise FoldError(f"the scheme {self.scheme!r} has no fold {str(name)!r}; it has: {', '.join(self.folds)}, {ALL}")
         return self.folds[str(name)]
+
+    def is_joint(self, name: str) -> bool:
+        """Whether a name means two folds of the scheme at once, as "0+1" does."""
+        return bool(self._parts(name))
+
+    def joint(self, first: str, second: str) -> str:
+        """The name of the fold that holds out what two folds hold out, whichever comes first."""
+        return JOIN.join(sorted((first, second), key=list(self.folds).index))
+
+    def _parts(self, name: str) -> tuple[str, str] | None:
+        """The two folds of a joint one's name, in the scheme's order; names may hold the joining sign themselves."""
+        if name in self.folds:
+            return None
+        return next(((a, b) for a in self.folds for b in self.folds if a != b and self.joint(a, b) == name), None)
 
     def extend(self, cases: Iterable[Case], presence: Presence | None = None) -> Folds:
         """The folds with new cases added; every case that is in them already stays where it is.

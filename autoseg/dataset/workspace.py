@@ -101,6 +101,10 @@ class Workspace:
         """The model folder."""
         return self.root / self.name / configuration / scheme
 
+    def nested_model(self, configuration: str, scheme: str) -> Path:
+        """The model folder of folds that hold out two folds at once: apart from the others, with which they are never ensembled."""
+        return self.model(configuration, f"{scheme}-nested")
+
     def fold(self, configuration: str, scheme: str, fold: str) -> Path:
         """The folder of one fold."""
         return self.model(configuration, scheme) / f"fold_{fold}"

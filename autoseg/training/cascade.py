@@ -1,7 +1,8 @@
 """What a configuration needs that continues from the masks of a previous stage: those masks out of fold, and that stage's networks.
 
 Fold K learns from masks of the previous stage that did not learn from the case at hand: each training case's comes from the fold of the
-same scheme that held it out. Its own held-out cases get theirs from fold K of the previous stage, which held them out too.
+same scheme that held it out. Its own held-out cases get theirs from fold K of the previous stage, which held them out too. With
+`training.previous_masks` "nested", what made the training cases' masks has held out fold K's cases as well.
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ from pathlib import Path
 from autoseg import files
 from autoseg.dataset.case import list_names
 from autoseg.dataset.dataset import Dataset
-from autoseg.dataset.folds import ALL, Folds
+from autoseg.dataset.folds import Folds
 from autoseg.dataset.workspace import Workspace
 from autoseg.errors import FoldError, TrainingError
-from autoseg.inference.model_documents import check_previous_stage, read_dataset, read_plan, weights_name
+from autoseg.inference.model_documents import WEIGHTS_NAME, check_previous_stage, in_order, read_dataset, read_plan
 from autoseg.inference.model_folder import ModelFolder
 from autoseg.inference.model_writing import write_previous_stage
 from autoseg.inference.records import Records, hash_inputs
@@ -72,10 +73,15 @@ def previous_stage(
     name = plan.configuration(configuration).previous_stage
     if name is None:
         return None
-    holders = mask_folds(folds, fold)
+    holders = mask_folds(folds, fold, nested=plan.configuration(configuration).training.previous_masks == "nested")
     model = workspace.model(name, folds.scheme)
-    needed = sorted({*holders.values(), fold}, key=[*folds.folds, ALL].index)
-    unfinished = [other for other in needed if not _is_finished(model, other, [case for case in holders if holders[case] == other])]
+    folders = {
+        other: (workspace.nested_model(name, folds.scheme) if folds.is_joint(other) else model) / f"fold_{other}"
+        for other in in_order({*holders.values(), fold})
+    }
+    unfinished = [
+        other for other, folder in folders.items() if not _is_finished(folder, [case for case in holders if holders[case] == other])
+    ]
     if unfinished:
         commands = "\n".join(f"  autoseg_train {shlex.quote(other)} -c {name}{options}" for other in unfinished)
         raise TrainingError(
@@ -83,12 +89,17 @@ def previous_stage(
             f"{'this fold' if len(unfinished) == 1 else 'these folds'} of the scheme {folds.scheme!r} {_are(unfinished)} not finished: "
             f"{', '.join(unfinished)}. First run:\n{commands}"
         )
-    check_previous_stage(plan, configuration, read_plan(model), read_dataset(model, str(model)).configuration, str(model))
-    return PreviousStage(name, model, _sources(dataset, workspace, plan, model, holders, f"-c {name}{options}"))
+    for where in {folder.parent for folder in folders.values()}:
+        check_previous_stage(plan, configuration, read_plan(where), read_dataset(where, str(where)).configuration, str(where))
+    return PreviousStage(name, model, _sources(dataset, workspace, plan, folders, holders, f"-c {name}{options}"))
 
 
-def mask_folds(folds: Folds, fold: str) -> dict[str, str]:
+def mask_folds(folds: Folds, fold: str, *, nested: bool = False) -> dict[str, str]:
     """{case: the previous stage's fold whose mask of it the fold sees}: the first that held it out, or the fold itself where that did.
+
+    Args:
+        nested: for a training case, the joint fold that held out both it and the fold's own held-out cases. The fold "all" has none of its
+            own.
 
     Raises:
         FoldError: no fold holds a training case out.
@@ -104,6 +115,8 @@ def mask_folds(folds: Folds, fold: str) -> dict[str, str]:
             f"the scheme {folds.scheme!r} holds {len(never)} cases out in no fold: {list_names(never)}. A cascade learns from out-of-fold "
             "masks, so it needs a scheme that holds every case out, such as cv5: choose one with autoseg_plan --folds"
         )
+    if nested and fold in folds.folds:
+        found = {case: folds.joint(name, fold) for case, name in found.items()}
     return found | {case: fold for case in chosen.validation if case not in found}
 
 
@@ -113,21 +126,21 @@ def command_options(dataset: str | Path, work: str | Path | None, name: str) -> 
     return "".join(f" {option} {shlex.quote(str(value))}" for option, value in given)
 
 
-def _is_finished(model: Path, fold: str, cases: Iterable[str]) -> bool:
-    """Whether a fold has its final weights and has predicted its held-out cases with them."""
-    folder = model / f"fold_{fold}"
-    if not (folder / RUN_NAME).is_file() or not (model / weights_name(fold)).is_file():
+def _is_finished(folder: Path, cases: Iterable[str]) -> bool:
+    """Whether a fold has its final weights and has predicted these held-out cases with them."""
+    if not (folder / RUN_NAME).is_file() or not (folder / WEIGHTS_NAME).is_file():
         return False
     run = files.read_json(folder / RUN_NAME, error=TrainingError)
+    ended = run["finished_epochs"] >= run["epochs"] or run.get("early_stopping", {}).get("stopped", False)
     validated = run.get("validated") or {}
-    return validated.get("epochs") == run["finished_epochs"] >= run["epochs"] and set(cases) <= set(validated["cases"])
+    return ended and validated.get("epochs") == run["finished_epochs"] and set(cases) <= set(validated["cases"])
 
 
 def _sources(
-    dataset: Dataset, workspace: Workspace, plan: Plan, model: Path, holders: Mapping[str, str], options: str
+    dataset: Dataset, workspace: Workspace, plan: Plan, folders: Mapping[str, Path], holders: Mapping[str, str], options: str
 ) -> dict[str, MaskSource]:
     hashes = ContentHashes(workspace.root / "cases" / "contents.json")
-    records = {fold: Records(model / f"fold_{fold}" / "masks") for fold in set(holders.values())}
+    records = {fold: Records(folders[fold] / "masks") for fold in set(holders.values())}
     found, problems = {}, {}
     for name, fold in holders.items():
         path = records[fold].folder / f"{name}{plan.file_ending}"
@@ -141,12 +154,11 @@ def _sources(
             found[name] = MaskSource(path, content)
     hashes.save()
     if problems:
-        broken = sorted({holders[name] for name in problems}, key=list(dict.fromkeys(holders.values())).index)
+        broken = in_order({holders[name] for name in problems})
         listed = "\n".join(f"  - case {name}: {problem}" for name, problem in list(problems.items())[:10])
         more = f"\n  - and {len(problems) - 10} more" if len(problems) > 10 else ""
         commands = "\n".join(
-            f"  rm {shlex.quote(str(model / f'fold_{fold}' / 'summary.json'))}; autoseg_train {shlex.quote(fold)} {options}"
-            for fold in broken
+            f"  rm {shlex.quote(str(folders[fold] / 'summary.json'))}; autoseg_train {shlex.quote(fold)} {options}" for fold in broken
         )
         raise TrainingError(f"{len(problems)} masks of the previous stage cannot be used:\n{listed}{more}\nPredict them anew:\n{commands}")
     return found

@@ -28,6 +28,8 @@ ADDED_LATER: dict[tuple[str, ...], Any] = {
     ("training", "ema"): None,
     ("training", "early_stopping"): None,
     ("training", "schedule", "warmup_epochs"): 0,
+    ("training", "previous_masks"): "out_of_fold",
+    ("augmentation", "previous_stage"): None,
 }
 """Fields that the first plans did not have -> the value that changes nothing: left out of the hash there, so that older runs go on."""
 

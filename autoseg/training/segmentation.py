@@ -84,7 +84,7 @@ def train(
 
     Args:
         dataset: the dataset folder.
-        fold: a fold's number or name (a centre's under `loco`), or "all".
+        fold: a fold's number or name (a centre's under `loco`), "all", or two folds at once, "0+1", for the nested masks of a cascade.
         configuration: default 3d_fullres, or 2d for 2-D data.
         epochs, iterations, seed: short for settings training.epochs, training.iterations, training.seed.
         settings: plan fields to replace for this run, dotted path -> value.
@@ -108,7 +108,8 @@ def train(
     _require_cases(opened, chosen, workspace)
     where = choose_device(device)
     workspace.make()
-    folder = workspace.fold(configuration, folds.scheme, str(fold))
+    model = (workspace.nested_model if folds.is_joint(str(fold)) else workspace.model)(configuration, folds.scheme)
+    folder = model / f"fold_{fold}"
     folder.mkdir(parents=True, exist_ok=True)
     with files.FoldLock(folder / "lock.json") as lock:
         files.remove_leftovers(folder)

@@ -117,6 +117,8 @@ class Training(Strict):
     `validation_iterations`: random validation patches for the learning curve, once an epoch; they choose nothing.
     `accumulation`: micro-batches that a batch is computed in; the batch, and but for rounding the result, stays the same.
     `ema`: decay of the weights' exponential moving average, which is then what is validated and written.
+    `previous_masks`: which masks of a previous stage a fold learns from: `out_of_fold`, by folds that held the case out; `nested`, by folds
+    that held out the case and this fold's own held-out cases too.
     """
 
     epochs: int = Field(default=1000, ge=1)
@@ -131,6 +133,7 @@ class Training(Strict):
     schedule: Schedule = PolySchedule()
     ema: float | None = Field(default=None, gt=0, lt=1)
     early_stopping: EarlyStopping | None = None
+    previous_masks: Literal["out_of_fold", "nested"] = "out_of_fold"
 
     @model_validator(mode="after")
     def _warmup_fits(self) -> Training:

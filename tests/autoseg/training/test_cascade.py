@@ -29,6 +29,23 @@ def test_a_case_that_no_fold_holds_out():
         mask_folds(scheme, "0")
 
 
+def test_nested_masks_hold_out_the_folds_own_cases_too():
+    scheme = folds(**{"0": ["a", "b"], "1": ["c", "d"], "2": ["e", "z"]})
+    assert mask_folds(scheme, "1", nested=True) == {"a": "0+1", "b": "0+1", "e": "1+2", "z": "1+2", "c": "1", "d": "1"}
+    assert mask_folds(scheme, "all", nested=True) == mask_folds(scheme, "all")
+    joint = scheme.fold("1+2")
+    assert (joint.training, joint.validation) == (("a", "b"), ("c", "d", "e", "z"))
+    with pytest.raises(FoldError, match=r"no fold '2\+1'"):
+        scheme.fold("2+1")
+
+
+def test_centres_whose_names_hold_the_joining_sign():
+    scheme = folds("loco", **{"A": ["a"], "A+B": ["b"], "B": ["z"]})
+    assert scheme.fold("A+B").validation == ("b",)
+    assert scheme.fold("A+A+B").validation == ("a", "b")
+    assert not scheme.is_joint("A+B")
+
+
 def test_commands_find_the_same_dataset_and_plan():
     assert command_options(".", None, "default") == " -d ."
     assert command_options("my data", "/scratch/w", "wide") == " -d 'my data' --work /scratch/w --name wide"
