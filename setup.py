@@ -36,6 +36,7 @@ setup(
     ],
     extras_require={
         "prognosis": ["scikit-survival>=0.24"],
+        "tensorboard": ["tensorboard>=2.16"],
         "dev": [
             "pytest>=8",
             "pytest-cov",
@@ -46,6 +47,7 @@ setup(
             "mypy",
             "import-linter",
             "nibabel",
+            "tensorboard>=2.16",
         ],
     },
     entry_points={

@@ -29,6 +29,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--threads", type=at_least_one, metavar="N", help="compute threads on a CPU (default: all cores); kept on resuming"
     )
     options.add_argument("--seed", type=int, metavar="N", help="short for --set training.seed=N")
+    options.add_argument(
+        "--tensorboard", action="store_true", help="also write the learning curve for TensorBoard (pip install 'autoseg[tensorboard]')"
+    )
     options.add_argument("--restart", action="store_true", help="forget what this fold has learned so far")
     add_set_option(options)
     sys.exit(run(_train, options, arguments))
@@ -51,6 +54,7 @@ def _train(parsed: argparse.Namespace) -> dict[str, Any]:
         name=parsed.name,
         workers=parsed.workers,
         threads=parsed.threads,
+        tensorboard=parsed.tensorboard,
     )
     print(result.text())
     return {"folder": result.folder, "summary": result.summary}

@@ -32,6 +32,8 @@ from planners.plan import Augmentation, Configuration
 
 logger = logging.getLogger(__name__)
 
+Batch = tuple[Tensor, Tensor | tuple[Tensor, Tensor]]
+
 OPEN_CASES = 256
 """Memory maps kept open in one process."""
 
@@ -85,6 +87,7 @@ class SampleSource:
         keys: case -> hash of the files that it must have been prepared from; a case that is not in it may be from any.
         previous: case -> key of its previous stage's mask, for a configuration that continues from one.
         classes: the label values of each class, for such a configuration: each is a channel.
+        beside: what the loss needs besides a sample's labels, as a function of them (from `target_regions`); None: nothing.
     """
 
     folder: Path
@@ -95,13 +98,14 @@ class SampleSource:
     keys: Mapping[str, str] = field(default_factory=dict)
     previous: Mapping[str, str] = field(default_factory=dict)
     classes: tuple[tuple[int, ...], ...] = ()
+    beside: Callable[[np.ndarray], np.ndarray] | None = None
 
     def augmenter(self, augmentation: Augmentation) -> Augmenter:
         """What augments this source's samples."""
         return Augmenter(augmentation, self.configuration.patch_size, classes=self.classes)
 
-    def batch(self, purpose: str, epoch: int, iteration: int, augmenter: Augmenter, opened: CaseCache) -> tuple[Tensor, Tensor]:
-        """(data (n, c, *patch) float32, labels (n, *patch) int64)."""
+    def batch(self, purpose: str, epoch: int, iteration: int, augmenter: Augmenter, opened: CaseCache) -> Batch:
+        """(data (n, c, *patch) float32, labels (n, *patch) int64); with `beside`, (data, (labels, what it gives))."""
         size = self.configuration.batch_size
         fraction = self.configuration.training.foreground_fraction
         samples = [
@@ -112,7 +116,9 @@ class SampleSource:
         ]
         data = torch.from_numpy(np.stack([np.asarray(d, dtype=np.float32) for d, _ in samples]))
         labels = torch.from_numpy(np.stack([np.asarray(label) for _, label in samples]).astype(np.int64))
-        return data, labels
+        if self.beside is None:
+            return data, labels
+        return data, (labels, torch.from_numpy(np.stack([self.beside(sample) for sample in labels.numpy()])))
 
     def _sample(self, rng: np.random.Generator, foreground: bool, augmenter: Augmenter, opened: CaseCache) -> tuple[np.ndarray, np.ndarray]:
         case = opened.get(self.cases[int(rng.integers(len(self.cases)))])
@@ -177,7 +183,7 @@ class _Counted(Dataset):
     def __len__(self) -> int:
         return self.source.configuration.training.epochs * self.iterations
 
-    def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
+    def __getitem__(self, number: int) -> Batch:
         if self.opened is None or self.augmenter is None:
             self.opened = CaseCache(self.source)
             self.augmenter = self.source.augmenter(self.source.configuration.augmentation)
@@ -205,7 +211,7 @@ class SegmentationBatches:
         self._inner = replace(source, cases=inner)
         self._inner_opened = CaseCache(self._inner)
 
-    def stream(self, epoch: int, iteration: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def stream(self, epoch: int, iteration: int) -> Iterator[Batch]:
         """Batches from that point to the end of training, in order."""
         counted = _Counted(self.source, self.iterations)
         numbers = range(epoch * self.iterations + iteration, len(counted))
@@ -224,14 +230,14 @@ class SegmentationBatches:
         )
         yield from loader
 
-    def validation(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def validation(self, epoch: int) -> Iterator[Batch]:
         """Unaugmented random patches of the fold's validation cases; the same for the same epoch."""
         if not self._validation.cases:
             return
         for iteration in range(self.source.configuration.training.validation_iterations):
             yield self._validation.batch("validation", epoch, iteration, self._plain, self._opened)
 
-    def inner(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def inner(self) -> Iterator[Batch]:
         """Unaugmented random patches of the inner validation part: the same in every epoch, so that epochs can be compared."""
         spec = self.source.configuration.training.early_stopping
         for iteration in range(spec.iterations if spec else 0):

@@ -20,7 +20,8 @@ class PatchDice:
         self.labels = dict(labels)
         self._counts: list[Tensor] = []
 
-    def update(self, outputs: Any, targets: Tensor) -> None:
+    def update(self, outputs: Any, targets: Any) -> None:
+        targets = targets if isinstance(targets, Tensor) else targets[0]  # labels, and what a loss needs besides
         logits = outputs[0] if isinstance(outputs, list | tuple) else outputs
         predicted = logits.argmax(1)
         rows = []

@@ -20,14 +20,17 @@ CURVE_EVERY_SECONDS = 60.0
 
 
 class Recorder:
-    """Writes an epoch's row to the logbook, the log and, now and then, the learning curve."""
+    """Writes an epoch's row to the logbook, the log, `also` and, now and then, the learning curve."""
 
-    def __init__(self, logbook: Logbook, picture: Path, fold: str, training: Training):
-        self.logbook, self.picture, self.fold, self.training = logbook, picture, fold, training
+    def __init__(
+        self, logbook: Logbook, picture: Path, fold: str, training: Training, also: Callable[[dict[str, Any]], None] = lambda row: None
+    ):
+        self.logbook, self.picture, self.fold, self.training, self.also = logbook, picture, fold, training, also
         self._drawn = 0.0
 
     def __call__(self, row: dict[str, Any]) -> None:
         self.logbook.append(row)
+        self.also(row)
         left = (self.training.epochs - row["epoch"] - 1) * (self.logbook.seconds_per_epoch() or 0.0)
         dice = " ".join("-" if v is None else f"{v:.3f}" for v in row.get("dice", {}).values())
         logger.info(

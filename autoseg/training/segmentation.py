@@ -6,6 +6,7 @@ import functools
 import logging
 import shutil
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ from autoseg.training.early_stopping import inner_score, record_choice, recorded
 from autoseg.training.interrupt import StopRequest
 from autoseg.training.logbook import Logbook
 from autoseg.training.loop import EarlyStop, Schedule, fit
-from autoseg.training.losses import segmentation_loss
+from autoseg.training.losses import segmentation_loss, target_regions
 from autoseg.training.optimisers import build_optimiser
 from autoseg.training.patch_dice import PatchDice
 from autoseg.training.progress import Recorder, iteration_bar
@@ -41,6 +42,8 @@ from autoseg.training.record import RunRecord, identity, recorded_settings, requ
 from autoseg.training.schedule import learning_rate
 from autoseg.training.state import TrainState, WeightAverage
 from autoseg.training.step import Step
+from autoseg.training.tensorboard import FOLDER as TENSORBOARD
+from autoseg.training.tensorboard import TensorBoard, require_tensorboard
 from autoseg.training.validate import predict_out_of_fold, publish_fold
 from planners.memory import element_count
 from planners.plan import Configuration, Plan, PlanInvalid, default_configuration, override
@@ -77,6 +80,7 @@ def train(
     name: str = "default",
     workers: int | None = None,
     threads: int | None = None,
+    tensorboard: bool = False,
 ) -> FoldResult:
     """The result of training a fold to its end, and of predicting its held-out cases with the final weights.
 
@@ -92,6 +96,7 @@ def train(
         restart: forget what was trained before.
         workers: loader processes, 0 = none; default by the number of cores.
         threads: compute threads on a CPU; default all cores. Recorded, and kept on resuming: it takes part in the exact result.
+        tensorboard: also write the logbook's numbers for TensorBoard, into the fold's folder.
 
     Raises:
         PlanError, FoldError, DatasetError: there is no plan, or it does not fit.
@@ -99,6 +104,8 @@ def train(
         TrainingError: the fold was begun with other settings or cases (and `restart` is not set), or the loss is not finite.
         autoseg.training.loop.Stopped: SIGTERM or Ctrl-C; the checkpoint is written.
     """
+    if tensorboard:
+        require_tensorboard()
     workspace = Workspace.of(Path(dataset).absolute(), Path(work) if work else None, name)
     plan = workspace.read_plan()
     opened = Dataset.open(dataset, exclude=workspace.excluded())
@@ -134,7 +141,7 @@ def train(
         record = RunRecord(folder, what, spec.training.epochs, wanted, facts)
         run = _Run(plan, configuration, spec, folds, str(fold), chosen, folder, prepared, where, record, lock.check, before)
         if not record.finished:
-            run.learn(opened, workspace, workers, threads)
+            run.learn(opened, workspace, workers, threads, tensorboard)
         return run.finish(opened, workers)
 
 
@@ -145,7 +152,8 @@ def forget(folder: Path, fold: str) -> None:
     checkpoint.remove(folder)
     for name in ("run.json", "summary.json", "summary.csv", "logbook.jsonl", "progress.png", "model.safetensors"):
         (folder / name).unlink(missing_ok=True)
-    shutil.rmtree(folder / "masks", ignore_errors=True)
+    for name in ("masks", TENSORBOARD):
+        shutil.rmtree(folder / name, ignore_errors=True)
 
 
 def read_folds(workspace: Workspace) -> Folds:
@@ -202,7 +210,7 @@ class _Run:
         self.check_lock = check_lock
         self.before = before
 
-    def learn(self, dataset: Dataset, workspace: Workspace, workers: int, threads: int | None) -> None:
+    def learn(self, dataset: Dataset, workspace: Workspace, workers: int, threads: int | None, tensorboard: bool) -> None:
         """Trains from the checkpoint to the end; leaves what training came to in the model folder."""
         self._go_on_as_begun(threads)
         training = self.spec.training
@@ -223,7 +231,8 @@ class _Run:
         source = self._source(learnt)
         batches = SegmentationBatches(source, tuple(self.chosen.validation), workers, inner)
         labels = self.plan.foreground_labels
-        with StopRequest() as stop, loader_deaths(stop), iteration_bar(training, state.progress) as tick:
+        board = TensorBoard(self.folder, logbook.rows) if tensorboard else nullcontext(lambda row: None)
+        with board as also, StopRequest() as stop, loader_deaths(stop), iteration_bar(training, state.progress) as tick:
             fit(
                 state,
                 self._step(),
@@ -236,7 +245,7 @@ class _Run:
                 ),
                 early_stop=EarlyStop(batches.inner, functools.partial(inner_score, stopping), stopping.patience) if stopping else None,
                 save=self._save,
-                record=Recorder(logbook, picture, self.fold, training),
+                record=Recorder(logbook, picture, self.fold, training, also),
                 after_iteration=lambda: tick() or stop(),
             )
         write_learning_curve(logbook.rows, picture, title=f"fold {self.fold}")
@@ -280,6 +289,7 @@ class _Run:
             self.prepared.keys,
             self.prepared.previous,
             tuple(self.plan.label_scheme.foreground.values()) if self.before else (),
+            target_regions(self.spec.training.loss, self.plan.label_scheme, self.spec.spacing),
         )
 
     def _save(self, reached: TrainState) -> None:

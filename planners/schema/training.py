@@ -52,7 +52,14 @@ class TverskyCELoss(_Loss):
     exponent: float = Field(default=1.0, gt=0)
 
 
-Loss = Annotated[DiceCELoss | DiceFocalLoss | DiceTopKLoss | TverskyCELoss, Field(discriminator="kind")]
+class CCDiceCELoss(_Loss):
+    """Dice and cross-entropy over everything, plus `component_weight` x the same in each lesion's own neighbourhood, all lesions alike."""
+
+    kind: Literal["cc_dice_ce"] = "cc_dice_ce"
+    component_weight: float = Field(default=1.0, ge=0)
+
+
+Loss = Annotated[DiceCELoss | DiceFocalLoss | DiceTopKLoss | TverskyCELoss | CCDiceCELoss, Field(discriminator="kind")]
 
 
 class SGD(Strict):
@@ -146,7 +153,13 @@ class Training(Strict):
 
 
 KINDS: dict[str, dict[str, type[Strict]]] = {
-    "loss": {"dice_ce": DiceCELoss, "dice_focal": DiceFocalLoss, "dice_topk": DiceTopKLoss, "tversky_ce": TverskyCELoss},
+    "loss": {
+        "dice_ce": DiceCELoss,
+        "dice_focal": DiceFocalLoss,
+        "dice_topk": DiceTopKLoss,
+        "tversky_ce": TverskyCELoss,
+        "cc_dice_ce": CCDiceCELoss,
+    },
     "optimiser": {"sgd": SGD, "adamw": AdamW},
     "schedule": {"poly": PolySchedule, "cosine": CosineSchedule},
 }

@@ -144,7 +144,7 @@ def test_the_documentation_names_every_field():
     text = (Path(__file__).parents[2] / "docs" / "planning.md").read_text()
     described = [schema.Plan, schema.Training, schema.Inference, schema.Resampling, schema.UNetSpec, schema.ResidualUNetSpec]
     described += [schema.SGD, schema.PolySchedule, schema.DiceCELoss, schema.Augmentation, schema.Configuration]
-    described += [schema.DiceFocalLoss, schema.DiceTopKLoss, schema.TverskyCELoss]
+    described += [schema.DiceFocalLoss, schema.DiceTopKLoss, schema.TverskyCELoss, schema.CCDiceCELoss]
     described += [schema.AdamW, schema.CosineSchedule, schema.EarlyStopping]
     names = {field.rstrip("_") for model in described for field in model.model_fields}
     assert {name for name in names if not re.search(rf"[`.]{name}[`.]", text)} == set()

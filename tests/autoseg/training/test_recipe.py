@@ -13,7 +13,7 @@ from autoseg.training.loop import Stopped
 from autoseg.training.segmentation import train
 
 EVERYTHING = {
-    "training.loss.kind": "tversky_ce",
+    "training.loss.kind": "cc_dice_ce",
     "training.optimiser.kind": "adamw",
     "training.schedule.kind": "cosine",
     "training.schedule.warmup_epochs": 1,
@@ -59,12 +59,12 @@ def planned(tmp_path_factory):
 def train_in(planned, monkeypatch):
     """train_in(folder): the fold's folder after training there with EVERYTHING."""
 
-    def call(work, interrupt=None, epochs=4, **settings):
+    def call(work, interrupt=None, epochs=4, board=False, **settings):
         if not work.exists():
             shutil.copytree(planned.work, work)
         monkeypatch.setattr(module, "StopRequest", (lambda: interrupt) if interrupt else lambda: Interrupted(10**9))
         arguments = {"epochs": epochs, "iterations": 2, "settings": EVERYTHING | settings, "device": "cpu", "threads": 1}
-        train(planned.folder, 0, work=work, workers=0, **arguments)
+        train(planned.folder, 0, work=work, workers=0, tensorboard=board, **arguments)
         return work.joinpath(*FOLD)
 
     threads = torch.get_num_threads()
@@ -79,7 +79,7 @@ def test_interrupted_anywhere_it_comes_to_the_same_weights(train_in, tmp_path):
         train_in(again, Interrupted(3))
     with pytest.raises(Killed):
         train_in(again, Interrupted(4, Killed()))
-    found = train_in(again)
+    found = train_in(again, board=True)
     for name in ("model.safetensors", "checkpoint-a.safetensors", "checkpoint-b.safetensors"):
         assert (found / name).read_bytes() == (whole / name).read_bytes(), name
 
@@ -89,6 +89,7 @@ def test_interrupted_anywhere_it_comes_to_the_same_weights(train_in, tmp_path):
     fold = json.loads((again / "default" / "folds.json").read_text())["folds"]["0"]
     assert set(choice["inner"]) < set(fold["training"])
     assert not set(choice["inner"]) & set(fold["validation"])
+    assert list((found / "tensorboard").iterdir())
     rows = [json.loads(line) for line in (found / "logbook.jsonl").read_text().splitlines()]
     scores = [row["inner"]["score"] for row in rows]
     assert (choice["score"], choice["epoch"]) == (max(scores), scores.index(max(scores)))
