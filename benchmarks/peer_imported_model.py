@@ -44,7 +44,8 @@ def main() -> int:
         model = _imported(parsed, work / "imported")
         images = work / "images"
         cases = _write_images(parsed.images, images, parsed.cases)
-        _run_peer(parsed, work, "logits", cases[:2])
+        as_they_are = [case for case in cases if case.rpartition("-")[2] not in ORIENTATIONS.values()]
+        _run_peer(parsed, work, "logits", as_they_are[:2])
         good = _compare_logits(model, work / "logits")
         _run_peer(parsed, work, "exact" if parsed.exact else "command", cases)
         _predict(model, images, work / "ours", cases)

@@ -114,9 +114,16 @@ def _model_folders(root: Path) -> list[Path]:
             if folds:
                 found.append(folder)
             else:
-                deeper += sorted(path for path in folder.iterdir() if path.is_dir() and not path.is_symlink())
+                deeper += _subfolders(folder)
         level = deeper
     return found
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    try:
+        return sorted(path for path in folder.iterdir() if path.is_dir() and not path.is_symlink())
+    except OSError:  # somebody else's folder beside the model's
+        return []
 
 
 def _is_wanted(name: PurePosixPath, checkpoint: str) -> bool:
