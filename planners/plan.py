@@ -159,7 +159,7 @@ class Plan(Strict):
     channels: tuple[str, ...]
     labels: dict[str, int]
     file_ending: str
-    orientation: Literal["canonical", "as_stored"] = "canonical"
+    orientation: Literal["canonical", "as_stored", "ras"] = "canonical"
     geometry_tolerance: float = Field(default=0.1, ge=0)
     transpose: tuple[int, int, int] = (0, 1, 2)
     configurations: dict[str, Configuration]

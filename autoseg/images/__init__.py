@@ -3,7 +3,7 @@
 from autoseg.images.geometry import Geometry, check_same_grid, corner_displacement
 from autoseg.images.image import Header, Image
 from autoseg.images.itk import from_sitk, to_sitk
-from autoseg.images.orientation import Reorientation, orientation_code, reorientation_to_canonical
+from autoseg.images.orientation import Reorientation, orientation_code, reorientation_for, reorientation_to_canonical
 from autoseg.images.read import READABLE_ENDINGS, read_channels, read_header, read_image, read_mask
 from autoseg.images.write import WRITABLE_ENDINGS, write_image, write_mask
 
@@ -22,6 +22,7 @@ __all__ = [
     "read_header",
     "read_image",
     "read_mask",
+    "reorientation_for",
     "reorientation_to_canonical",
     "to_sitk",
     "write_image",

@@ -75,6 +75,28 @@ def reorientation_to_canonical(geometry: Geometry) -> Reorientation:
     return Reorientation(best, tuple(bool(cosines[new, old] < 0) for new, old in enumerate(best)))
 
 
+def reorientation_for(geometry: Geometry, orientation: str) -> Reorientation:
+    """What brings a stored image into a plan's orientation.
+
+    Args:
+        geometry: of the image as stored.
+        orientation: "canonical", see `reorientation_to_canonical`; "ras": the same axes, but y and x reversed, so that they run towards
+            anterior and right, as nnU-Net's NibabelIOWithReorient turns images; "as_stored": nothing changes.
+
+    Raises:
+        ValueError: another one.
+    """
+    if orientation == "as_stored":
+        return Reorientation((0, 1, 2), (False, False, False))
+    turn = reorientation_to_canonical(geometry)
+    if orientation == "canonical":
+        return turn
+    if orientation != "ras":
+        raise ValueError(f"orientation must be canonical, ras or as_stored, found {orientation!r}")
+    flip_z, flip_y, flip_x = turn.flips
+    return Reorientation(turn.permutation, (flip_z, not flip_y, not flip_x))
+
+
 def orientation_code(geometry: Geometry) -> str:
     """Where the image's axes x, y, z run to, as three of the letters L R P A S I: "LPS" for a canonical image."""
     turn = reorientation_to_canonical(geometry)

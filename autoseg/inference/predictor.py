@@ -15,7 +15,7 @@ import numpy as np
 from autoseg import files
 from autoseg.dataset.case import Case
 from autoseg.errors import AutosegError, CasesFailed, DatasetError, ModelError
-from autoseg.images import Geometry, read_header, reorientation_to_canonical, write_mask
+from autoseg.images import Geometry, read_header, reorientation_for, write_mask
 from autoseg.inference.case_images import check_channels, read_case_images, take_images
 from autoseg.inference.lookahead import Lookahead
 from autoseg.inference.memory import MemoryEstimate, check_fits
@@ -219,14 +219,13 @@ class Predictor:
         """The memory that predicting an image takes beyond what the process holds now.
 
         Args:
-            shape, spacing: voxels and mm, (z, y, x) in canonical orientation.
+            shape, spacing: voxels and mm, (z, y, x) in the plan's orientation.
             value_bytes: bytes a voxel of a channel as read; 0 for images that are in memory already.
         """
         return self.stage.estimate(shape, spacing, value_bytes)
 
     def _estimate(self, geometry: Geometry, value_bytes: int) -> MemoryEstimate:
-        if self.plan.orientation == "canonical":
-            geometry = reorientation_to_canonical(geometry).apply_geometry(geometry)
+        geometry = reorientation_for(geometry, self.plan.orientation).apply_geometry(geometry)
         estimate = self.estimate(geometry.shape, geometry.spacing, value_bytes)
         level = logging.INFO if estimate.peak > WORTH_TELLING else logging.DEBUG
         logger.log(level, "image of %s voxels: about %s of memory", "x".join(map(str, geometry.shape)), estimate)

@@ -131,7 +131,7 @@ class Stage:
         """The memory that predicting an image takes, in this stage and those before it.
 
         Args:
-            shape, spacing: voxels and mm, (z, y, x) in canonical orientation.
+            shape, spacing: voxels and mm, (z, y, x) in the plan's orientation.
             value_bytes: bytes a voxel of a channel as read; 0 for images that are in memory already.
         """
         order = self.model.plan.transpose

@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from autoseg.errors import DatasetError, GeometryError
-from autoseg.images import Geometry, Image, reorientation_to_canonical
+from autoseg.images import Geometry, Image, reorientation_for
 from autoseg.preprocessing.crop import Box, nonzero_box, nonzero_mask, slices
 from autoseg.preprocessing.normalise import normalise
 from autoseg.preprocessing.resample import new_shape, resample_channel, resample_labels, separate_axis
@@ -48,7 +48,7 @@ class CaseProperties(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     geometry: StoredGeometry
-    orientation: Literal["canonical", "as_stored"]
+    orientation: Literal["canonical", "as_stored", "ras"]
     transpose: tuple[int, int, int]
     shape_before_crop: tuple[int, int, int]
     crop_box: tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
@@ -148,9 +148,7 @@ def network_view(array: np.ndarray, properties: CaseProperties) -> np.ndarray:
         array: (..., z, y, x) on the grid of the image as read.
         properties: of the prepared case.
     """
-    view = array
-    if properties.orientation == "canonical":
-        view = reorientation_to_canonical(properties.image_geometry()).apply(view)
+    view = reorientation_for(properties.image_geometry(), properties.orientation).apply(array)
     lead = view.ndim - 3
     view = view.transpose(*range(lead), *(lead + axis for axis in properties.transpose))
     view = view[(..., *properties.crop_slices())]
@@ -174,10 +172,9 @@ def _network_order(images: Sequence[Image], plan: Plan) -> tuple[list[np.ndarray
     """Views of the arrays in network order, and the spacing (mm) in that order."""
     geometry = images[0].geometry
     arrays = [image.array for image in images]
-    if plan.orientation == "canonical":
-        turn = reorientation_to_canonical(geometry)
-        arrays = [turn.apply(array) for array in arrays]
-        geometry = turn.apply_geometry(geometry)
+    turn = reorientation_for(geometry, plan.orientation)
+    arrays = [turn.apply(array) for array in arrays]
+    geometry = turn.apply_geometry(geometry)
     first, second, third = (float(geometry.spacing[axis]) for axis in plan.transpose)
     return [array.transpose(plan.transpose) for array in arrays], (first, second, third)
 

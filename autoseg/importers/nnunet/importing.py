@@ -97,7 +97,7 @@ def import_nnunet_model(
         file_ending=description.file_ending,
         configuration=first.configuration,
         scheme=SCHEME,
-        origin=f"nnU-Net v2, trainer {first.trainer}, plans {plan.name}, {CHECKPOINTS[checkpoint]}; imported, images as stored",
+        origin=f"nnU-Net v2, trainer {first.trainer}, plans {plan.name}, {CHECKPOINTS[checkpoint]}",
     )
     with _new_folder(Path(output)) as folder:
         for fold in chosen:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from autoseg.dataset.description import Description, parse_description
 from autoseg.errors import DatasetError, ModelError
@@ -15,8 +15,12 @@ from planners.plan import Configuration, Plan
 
 logger = logging.getLogger(__name__)
 
-READERS = ("SimpleITKIO", "NibabelIO")
-"""nnU-Net's readers that leave an image's axes as they are stored."""
+READERS: dict[str, Literal["as_stored", "ras"]] = {
+    "SimpleITKIO": "as_stored",
+    "NibabelIO": "as_stored",
+    "NibabelIOWithReorient": "ras",
+}
+"""nnU-Net's reader -> how the network saw images."""
 
 DESCRIBED = ("name", "channel_names", "modality", "labels", "regions_class_order", "file_ending")
 """What of dataset.json says something about the model; the rest is about the dataset's files, which are elsewhere."""
@@ -51,7 +55,7 @@ def read_dataset_description(document: Any, where: str, name: str) -> Descriptio
 
 
 def native_plan(document: Any, where: str, description: Description, trained: Trained) -> Plan:
-    """The plan with every configuration that has an equal here, images taken as stored.
+    """The plan with every configuration that has an equal here, images in the orientation that nnU-Net read them in.
 
     Args:
         document: plans.json.
@@ -63,7 +67,7 @@ def native_plan(document: Any, where: str, description: Description, trained: Tr
         ModelError: a value is missing or wrong, or has no equal here; named.
     """
     plans = Section.of(document, where)
-    _check_handling(plans)
+    orientation = _orientation(plans)
     transpose = plans.sequence("transpose_forward", 3)
     if sorted(map(str, transpose)) != ["0", "1", "2"]:
         raise plans.wrong("transpose_forward", "the axes 0, 1 and 2 in some order", transpose)
@@ -87,21 +91,21 @@ def native_plan(document: Any, where: str, description: Description, trained: Tr
         channels=description.channels,
         labels=description.labels,
         file_ending=description.file_ending,
-        orientation="as_stored",
+        orientation=orientation,
         transpose=(int(transpose[0]), int(transpose[1]), int(transpose[2])),
         configurations=translated,
         reasons=reasons,
     )
 
 
-def _check_handling(plans: Section) -> None:
-    reader = plans.text("image_reader_writer", READERS[0])
-    if reader not in READERS:
-        hint = ". It turns images on reading, and the network has seen them so" if reader == "NibabelIOWithReorient" else ""
-        raise ModelError(f"{plans.where}: images were read by {reader}; models of {' and '.join(READERS)} can be imported{hint}")
+def _orientation(plans: Section) -> Literal["as_stored", "ras"]:
+    reader = plans.text("image_reader_writer", "SimpleITKIO")
     manager = plans.text("label_manager", "LabelManager")
     if manager != "LabelManager":
         raise ModelError(f"{plans.where}: labels were handled by {manager!r}; only nnU-Net's own LabelManager can be imported")
+    if reader not in READERS:
+        raise ModelError(f"{plans.where}: images were read by {reader!r}; models of {', '.join(READERS)} can be imported")
+    return READERS[reader]
 
 
 def _configuration(plans: Section, found: Section, name: str, description: Description, trained: Trained) -> Configuration:

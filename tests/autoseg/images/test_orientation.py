@@ -7,7 +7,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from autoseg.images import Geometry, orientation_code, read_image, read_mask, reorientation_to_canonical, to_sitk, write_mask
+from autoseg.images import (
+    Geometry,
+    orientation_code,
+    read_image,
+    read_mask,
+    reorientation_for,
+    reorientation_to_canonical,
+    to_sitk,
+    write_mask,
+)
 
 SIGNED_PERMUTATIONS = [
     np.eye(3)[list(order)] * signs for order in itertools.permutations(range(3)) for signs in itertools.product((1.0, -1.0), repeat=3)
@@ -84,3 +93,24 @@ def test_two_dimensional_images_stay_flat():
     turned = turn.apply_geometry(geometry)
     assert turned.dimension == 2
     assert turned.shape == (1, 5, 4)
+
+
+@pytest.mark.parametrize("direction", SIGNED_PERMUTATIONS)
+def test_ras_is_what_nibabel_calls_closest_canonical(direction):
+    import nibabel
+
+    geometry = stored(direction, Rotation.from_euler("xyz", (7, -5, 11), degrees=True).as_matrix())
+    matrix = np.reshape(geometry.direction, (3, 3)) * np.array(geometry.spacing[::-1])
+    affine = np.eye(4)
+    affine[:3, :3] = np.diag([-1, -1, 1]) @ matrix  # ITK's axes run to left and posterior, nibabel's to right and anterior
+    theirs = nibabel.as_closest_canonical(nibabel.Nifti1Image(labels().transpose(), affine)).dataobj
+    ours = reorientation_for(geometry, "ras").apply(labels())
+    np.testing.assert_array_equal(ours, np.asarray(theirs).transpose())
+
+
+def test_an_orientation_that_does_not_exist_is_refused():
+    geometry = stored(np.eye(3))
+    assert reorientation_for(geometry, "as_stored").is_identity
+    assert reorientation_for(geometry, "canonical").is_identity
+    with pytest.raises(ValueError, match="found 'lps'"):
+        reorientation_for(geometry, "lps")

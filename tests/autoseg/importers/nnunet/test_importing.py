@@ -91,6 +91,25 @@ def test_masks_follow_the_stored_axes_whatever_the_direction_says(model, tmp_pat
     assert all(np.array_equal(mask, masks[0]) for mask in masks[1:])
 
 
+def test_a_model_that_saw_images_turned_to_ras_sees_every_stored_copy_alike(model, tmp_path):
+    model.write()
+    stored = Predictor(imported(model, tmp_path), device="cpu", precision="fp32", mirroring=False)
+    model.plans["image_reader_writer"] = "NibabelIOWithReorient"
+    model.write()
+    import_nnunet_model(model.folder, tmp_path / "ras")
+    turned = Predictor(tmp_path / "ras", device="cpu", precision="fp32", mirroring=False)
+    array = np.random.default_rng(0).normal(50, 60, (2, 5, 11, 9)).astype(np.float32)
+    images = [sitk.GetImageFromArray(channel) for channel in array]
+    for image in images:
+        image.SetSpacing((1.2, 1.4, 2.5))
+    copies = {letters: [sitk.DICOMOrient(image, letters) for image in images] for letters in ("RAS", "LPS", "PIR", "SAL")}
+    wanted = sitk.GetImageFromArray(stored.predict(copies["RAS"]).mask)
+    wanted.CopyInformation(copies["RAS"][0])
+    for letters, copy in copies.items():
+        assert np.array_equal(turned.predict(copy).mask, sitk.GetArrayFromImage(sitk.DICOMOrient(wanted, letters)))
+    assert not np.array_equal(stored.predict(copies["LPS"]).mask, turned.predict(copies["LPS"]).mask)
+
+
 def test_half_precision_weights_become_float32(model, tmp_path):
     model.weights["0"].state = {name: tensor.half() for name, tensor in model.weights["0"].state.items()}
     model.write()
