@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import math
 import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -158,13 +158,12 @@ def _new_folder(output: Path) -> Iterator[Path]:
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise ModelError(f"{output}: is there already. Name a new folder, or remove this one first")
     try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=files.TEMPORARY_PREFIX, dir=output.parent))
+        temporary = output.parent / f"{files.TEMPORARY_PREFIX}{secrets.token_hex(6)}"
+        temporary.mkdir(parents=True)
     except OSError as error:
         raise ModelError(f"{output}: cannot be written: {error.strerror}") from None
     try:
         yield temporary
-        temporary.chmod(0o777 & ~_umask())
         if output.is_dir():
             output.rmdir()
         os.rename(temporary, output)
@@ -172,12 +171,6 @@ def _new_folder(output: Path) -> Iterator[Path]:
         raise AutosegError(f"{output}: cannot be written: {error.strerror or error}") from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _write_figures(trained: TrainedModel, fold: str, folder: Path, description: Description) -> None:
