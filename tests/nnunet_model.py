@@ -203,15 +203,25 @@ def checkpoint(state, **changes):
     }
 
 
+def with_a_cascade(document):
+    """The plans with a 3d_lowres at twice the spacing and the second stage after it."""
+    low = configuration(3, spacing=[6.0, 3.0, 2.5])
+    document["configurations"] |= {
+        "3d_lowres": low | {"next_stage": "3d_cascade_fullres"},
+        "3d_cascade_fullres": {"inherits_from": "3d_fullres", "previous_stage": "3d_lowres"},
+    }
+    return document
+
+
 class NNUNetModel:
     """A trained model's folder; what is written may be changed first."""
 
-    def __init__(self, root: Path, *, dimension=3, residual=False, folds=("0",)):
-        self.root, self.folder = root, root / NAME
-        self.plans, self.dataset = plans_document(residual), dataset_document()
-        self.configuration = "2d" if dimension == 2 else "3d_fullres"
-        document = self.plans["configurations"][self.configuration]["architecture"]
-        self.weights = {fold: Weights(document, seed=number) for number, fold in enumerate(folds)}
+    def __init__(self, root: Path, *, dimension=3, residual=False, folds=("0",), configuration="", channels=2):
+        self.plans, self.dataset = with_a_cascade(plans_document(residual)), dataset_document()
+        self.configuration = configuration or ("2d" if dimension == 2 else "3d_fullres")
+        self.root, self.folder = root, (root / NAME).with_name(f"nnUNetTrainer__nnUNetPlans__{self.configuration}")
+        document = architecture(dimension, residual)
+        self.weights = {fold: Weights(document, channels, seed=number) for number, fold in enumerate(folds)}
         self.changes = {"init_args": {"configuration": self.configuration}}
         if dimension == 2:
             self.changes["inference_allowed_mirroring_axes"] = (0, 1)
@@ -226,11 +236,12 @@ class NNUNetModel:
         return self.folder
 
     def zip(self, path: Path, base: Path | None = None, extra=()) -> Path:
-        """All files in an archive with names from `base` on, as nnU-Net's export (from its results folder, the default) makes it."""
+        """All files below `base` in an archive, as nnU-Net's export makes it from its results folder (the default)."""
         with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-            for file in sorted(self.folder.rglob("*")):
+            base = base or self.root
+            for file in sorted(base.rglob("*")):
                 if file.is_file():
-                    archive.write(file, file.relative_to(base or self.root))
+                    archive.write(file, file.relative_to(base))
             for name, content in extra:
                 archive.writestr(name, content)
         return path

@@ -84,7 +84,7 @@ def native_configuration(
             previous_stage=section.take("previous_stage", None),
         )
     except ValidationError as error:
-        raise ModelError(f"{section.where}: {'; '.join(item['msg'] for item in error.errors())}") from None
+        raise ModelError(f"{section.where}: {'; '.join(item['msg'].removeprefix('Value error, ') for item in error.errors())}") from None
 
 
 def _normalisation(section: Section, intensities: Section, channels: int) -> tuple[Normalisation, ...]:

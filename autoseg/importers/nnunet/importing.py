@@ -21,7 +21,8 @@ from autoseg.importers.nnunet.checkpoint import CHECKPOINTS, Checkpoint, read_ch
 from autoseg.importers.nnunet.plans import Trained, native_plan, read_dataset_description
 from autoseg.importers.nnunet.source import ALL, DATASET, PLANS, SUMMARY, TrainedModel, find_model
 from autoseg.inference.model_card import SUMMARY_NAME
-from autoseg.inference.model_documents import FOLD_PREFIX, ModelDataset
+from autoseg.inference.model_documents import FOLD_PREFIX, PREVIOUS_NAME, ModelDataset
+from autoseg.inference.model_folder import ModelFolder
 from autoseg.inference.model_writing import update_model_folder, write_model_folder
 from planners.plan import Plan
 
@@ -72,7 +73,8 @@ def import_nnunet_model(
     """Writes a native model folder that predicts what nnU-Net predicts with the same weights, and returns what it holds.
 
     Args:
-        source: a trained model's folder, one above it, or a zip archive, as nnU-Net exports it or of such a folder.
+        source: a trained model's folder, one above it, or a zip archive, as nnU-Net exports it or of such a folder. Where it is the second
+            stage of a cascade, the first one's model lies beside it and is imported with it, with the same folds.
         output: the folder to write; must be new or empty.
         model: which one, by its folder's name, where several are there.
         checkpoint: of each fold, "final", "best" or "latest".
@@ -85,6 +87,10 @@ def import_nnunet_model(
         raise ModelError(f"checkpoint {checkpoint!r}: choose {', '.join(CHECKPOINTS)}")
     trained = find_model(Path(source), model=model, checkpoint=checkpoint)
     chosen = trained.folds(None if folds is None else [str(fold) for fold in folds])
+    return _import(trained, chosen, Path(output))
+
+
+def _import(trained: TrainedModel, chosen: tuple[str, ...], output: Path) -> ImportedModel:
     first = read_checkpoint(trained.checkpoint_path(chosen[0]))
     description = read_dataset_description(trained.document(DATASET), f"{trained.shown}/{DATASET}", trained.folder.parent.name or "model")
     plans = trained.document(PLANS)
@@ -97,17 +103,22 @@ def import_nnunet_model(
         file_ending=description.file_ending,
         configuration=first.configuration,
         scheme=SCHEME,
-        origin=f"nnU-Net v2, trainer {first.trainer}, plans {plan.name}, {CHECKPOINTS[checkpoint]}",
+        origin=f"nnU-Net v2, trainer {first.trainer}, plans {plan.name}, {CHECKPOINTS[trained.checkpoint]}",
     )
-    with _new_folder(Path(output)) as folder:
+    with _new_folder(output) as folder:
         for fold in chosen:
             saved = first if fold == chosen[0] else _of_same_model(read_checkpoint(trained.checkpoint_path(fold)), first)
             write_model_folder(folder, plan=plan, dataset=dataset, weights={fold: native_weights(saved, plan)})
             _write_figures(trained, fold, folder, description)
             logger.info("fold %s of %s is imported", fold, trained.shown)
+        previous = plan.configuration(first.configuration).previous_stage
+        if previous is not None:
+            before = trained.stage(previous)
+            _import(before, before.folds(chosen), folder / PREVIOUS_NAME)
         update_model_folder(folder)
+        ModelFolder.open(folder)
     left_out = {name: why for name, why in plan.reasons.items() if name in plans["configurations"]}
-    return ImportedModel(Path(output), trained.shown, first.configuration, first.trainer, chosen, left_out)
+    return ImportedModel(output, trained.shown, first.configuration, first.trainer, chosen, left_out)
 
 
 def native_weights(checkpoint: Checkpoint, plan: Plan) -> dict[str, Tensor]:

@@ -11,7 +11,9 @@ from autoseg.dataset.description import Description, parse_description
 from autoseg.errors import DatasetError, ModelError
 from autoseg.importers.nnunet.configuration import native_configuration
 from autoseg.importers.nnunet.section import Section
+from planners.labels import LabelScheme
 from planners.plan import Configuration, Plan
+from planners.schema.augmentation import PreviousStageMasks
 
 logger = logging.getLogger(__name__)
 
@@ -75,16 +77,9 @@ def native_plan(document: Any, where: str, description: Description, trained: Tr
     if trained.configuration not in found:
         raise ModelError(f"{found.where}: there is no {trained.configuration!r}, which was trained; found: {', '.join(found.values)}")
     origin = f"{plans.text('plans_name', 'plans')} ({plans.text('experiment_planner_used', 'planner unknown')})"
-    reasons = {"plan": f"translated from nnU-Net's {origin}"}
-    translated: dict[str, Configuration] = {}
-    for name in found.values:
-        try:
-            translated[name] = _configuration(plans, found, name, description, trained)
-        except ModelError as error:
-            if name == trained.configuration:
-                raise
-            logger.info("configuration %s is left out of the plan: %s", name, error)
-            reasons[name] = f"left out: {error}".removeprefix(f"{where}: ")
+    translated, left_out = _configurations(plans, found, description, trained)
+    for name, why in left_out.items():
+        logger.info("configuration %s is left out of the plan: %s", name, why)
     return Plan(
         name=plans.text("plans_name", "nnU-Net"),
         preset="nnU-Net",
@@ -94,7 +89,7 @@ def native_plan(document: Any, where: str, description: Description, trained: Tr
         orientation=orientation,
         transpose=(int(transpose[0]), int(transpose[1]), int(transpose[2])),
         configurations=translated,
-        reasons=reasons,
+        reasons={"plan": f"translated from nnU-Net's {origin}"} | {name: f"left out: {why}" for name, why in left_out.items()},
     )
 
 
@@ -106,6 +101,28 @@ def _orientation(plans: Section) -> Literal["as_stored", "ras"]:
     if reader not in READERS:
         raise ModelError(f"{plans.where}: images were read by {reader!r}; models of {', '.join(READERS)} can be imported")
     return READERS[reader]
+
+
+def _configurations(
+    plans: Section, found: Section, description: Description, trained: Trained
+) -> tuple[dict[str, Configuration], dict[str, str]]:
+    """The configurations that have an equal, and why each of the others has none."""
+    translated: dict[str, Configuration] = {}
+    left_out: dict[str, str] = {}
+    for name in found.values:
+        try:
+            translated[name] = _configuration(plans, found, name, description, trained)
+        except ModelError as error:
+            if name == trained.configuration:
+                raise
+            left_out[name] = str(error).removeprefix(f"{plans.where}: ")
+    while lost := [name for name, made in translated.items() if made.previous_stage is not None and made.previous_stage not in translated]:
+        for name in lost:
+            previous = translated.pop(name).previous_stage or ""
+            left_out[name] = f"continues from {previous}, which is not in the plan: {left_out.get(previous, 'there is none')}"
+    if trained.configuration in left_out:
+        raise ModelError(f"{plans.where}: configuration {trained.configuration}: {left_out[trained.configuration]}")
+    return translated, left_out
 
 
 def _configuration(plans: Section, found: Section, name: str, description: Description, trained: Trained) -> Configuration:
@@ -120,12 +137,15 @@ def _configuration(plans: Section, found: Section, name: str, description: Descr
         mirror_axes=axes,
         deep_supervision="NoDeepSupervision" not in trained.trainer,
     )
-    if made.previous_stage is not None:
+    if made.previous_stage is None:
+        return made
+    if LabelScheme(description.labels).has_regions:
         raise ModelError(
-            f"{section.where}: is the second stage of a cascade, after {made.previous_stage}; such models cannot be imported yet. Import "
-            "the model of 3d_fullres or 3d_lowres"
+            f"{section.where}: the second stage of a cascade sees the labels that regions are made of, one channel each; here it sees the "
+            "regions, so that such a model cannot be imported"
         )
-    return made
+    augment = made.augmentation.model_copy(update={"previous_stage": PreviousStageMasks()})
+    return made.model_copy(update={"augmentation": augment})
 
 
 def _inherited(found: Section, name: str, seen: tuple[str, ...] = ()) -> dict[str, Any]:

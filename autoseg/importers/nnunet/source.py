@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -45,6 +45,14 @@ class TrainedModel:
                 f"{self.shown}: {name} is missing. A model that nnU-Net v2 trained has {PLANS}, {DATASET} and fold_* beside it"
             )
         return files.read_json(self.folder / name, error=ModelError)
+
+    def stage(self, configuration: str) -> TrainedModel:
+        """The model of another configuration by the same trainer and plans, which lies beside this one; ModelError where it does not."""
+        name = f"{self.folder.name.rpartition('__')[0]}__{configuration}"
+        folder = self.folder.with_name(name)
+        if not folder.is_dir():
+            raise ModelError(f"{self.shown}: continues from the masks of {configuration}; that model, {name}, must lie beside it")
+        return replace(self, folder=folder, shown=f"{self.shown.removesuffix(self.folder.name)}{name}")
 
     def checkpoint_path(self, fold: str) -> Path:
         """The checkpoint of a fold."""

@@ -110,6 +110,36 @@ def test_a_model_that_saw_images_turned_to_ras_sees_every_stored_copy_alike(mode
     assert not np.array_equal(stored.predict(copies["LPS"]).mask, turned.predict(copies["LPS"]).mask)
 
 
+def test_the_second_stage_sees_the_mask_of_the_first(tmp_path):
+    low, second = (
+        NNUNetModel(tmp_path / "results", configuration=name, channels=channels)
+        for name, channels in (("3d_lowres", 2), ("3d_cascade_fullres", 4))
+    )
+    second.write()
+    with pytest.raises(ModelError, match=r"masks of 3d_lowres; that model, nnUNetTrainer__nnUNetPlans__3d_lowres, must lie beside it"):
+        import_nnunet_model(second.folder, tmp_path / "cascade")
+    state = low.weights["0"].state  # each label wins where its own feature is the strongest
+    state["decoder.seg_layers.0.bias"].zero_()
+    state["decoder.stages.0.convs.0.norm.bias"].zero_()
+    state["decoder.stages.0.convs.0.norm.weight"].fill_(1)
+    state["decoder.seg_layers.0.weight"][:, :, 0, 0, 0] = torch.eye(3, 4)
+    low.write()
+    import_nnunet_model(low.folder, tmp_path / "low")
+    import_nnunet_model(second.zip(tmp_path / "all.zip"), tmp_path / "cascade", model=second.folder.name)
+    opened = ModelFolder.open(tmp_path / "cascade")
+
+    array = np.random.default_rng(0).normal(50, 60, (2, 4, 8, 8)).astype(np.float32)
+    options = {"device": "cpu", "precision": "fp32", "mirroring": False}
+    first = Predictor(tmp_path / "low", **options).predict(array, spacing=(3.0, 1.5, 1.25)).mask
+    mask = Predictor(opened, **options).predict(array, spacing=(3.0, 1.5, 1.25)).mask
+    ct = (array[0].clip(-100, 300) - 40) / 50
+    pet = (array[1] - array[1].mean()) / array[1].std()
+    seen = np.stack([ct, pet, first == 1, first == 2]).astype(np.float32)
+    logits = second.weights["0"].logits(torch.from_numpy(seen[None]))[0]
+    assert len(np.unique(first)) == 3
+    assert np.array_equal(mask, logits.argmax(0).numpy())
+
+
 def test_half_precision_weights_become_float32(model, tmp_path):
     model.weights["0"].state = {name: tensor.half() for name, tensor in model.weights["0"].state.items()}
     model.write()

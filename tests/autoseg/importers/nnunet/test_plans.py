@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from nnunet_model import architecture, configuration, dataset_document, old_architecture, plans_document, statistics
+from nnunet_model import architecture, dataset_document, old_architecture, plans_document, statistics, with_a_cascade
 
 from autoseg.errors import ModelError
 from autoseg.importers.nnunet.plans import Trained, native_plan, read_dataset_description
@@ -133,20 +133,23 @@ def test_a_ratio_of_its_own():
 
 
 def test_other_configurations_that_have_no_equal_are_left_out_with_the_reason():
-    document = plans_document()
-    document["configurations"]["3d_cascade_fullres"] = {"inherits_from": "3d_fullres", "previous_stage": "3d_lowres"}
-    document["configurations"]["odd"] = configuration(3, patch_size=[4, 7, 8])
+    document = with_a_cascade(plans_document())
+    document["configurations"]["3d_lowres"]["patch_size"] = [4, 7, 8]
     plan = translated(document)
     assert list(plan.configurations) == ["2d", "3d_fullres"]
-    assert "second stage of a cascade" in plan.reasons["3d_cascade_fullres"]
-    assert "must be divisible" in plan.reasons["odd"]
-
-
-def test_a_trained_cascade_is_refused():
-    document = plans_document()
-    document["configurations"]["3d_cascade_fullres"] = {"inherits_from": "3d_fullres", "previous_stage": "3d_lowres"}
-    with pytest.raises(ModelError, match="3d_cascade_fullres: is the second stage of a cascade, after 3d_lowres"):
+    assert "must be divisible" in plan.reasons["3d_lowres"]
+    assert "continues from 3d_lowres, which is not in the plan: configuration 3d_lowres: patch_size" in plan.reasons["3d_cascade_fullres"]
+    with pytest.raises(ModelError, match="3d_cascade_fullres: continues from 3d_lowres, which is not in the plan"):
         translated(document, Trained("3d_cascade_fullres", "nnUNetTrainer", ()))
+
+
+def test_a_cascade_keeps_its_order():
+    plan = translated(with_a_cascade(plans_document()), Trained("3d_cascade_fullres", "nnUNetTrainer", (0,)))
+    second = plan.configurations["3d_cascade_fullres"]
+    assert (second.previous_stage, second.spacing, second.inference.mirror_axes) == ("3d_lowres", (3.0, 1.5, 1.25), (0,))
+    assert plan.input_channels("3d_cascade_fullres") == 4
+    assert second.augmentation.previous_stage is not None
+    assert plan.configurations["3d_lowres"].previous_stage is None
 
 
 @pytest.mark.parametrize(
