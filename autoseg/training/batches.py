@@ -115,7 +115,14 @@ class SampleSource:
             for j in range(size)
         ]
         data = torch.from_numpy(np.stack([np.asarray(d, dtype=np.float32) for d, _ in samples]))
-        labels = torch.from_numpy(np.stack([np.asarray(label) for _, label in samples]).astype(np.int64))
+        return self._with_beside(data, torch.from_numpy(np.stack([np.asarray(label) for _, label in samples]).astype(np.int64)))
+
+    def blank(self, channels: int) -> Batch:
+        """A batch of the size and type of all others, with nothing in it."""
+        shape = self.configuration.batch_size, *self.configuration.patch_size
+        return self._with_beside(torch.zeros(shape[0], channels, *shape[1:]), torch.zeros(shape, dtype=torch.int64))
+
+    def _with_beside(self, data: Tensor, labels: Tensor) -> Batch:
         if self.beside is None:
             return data, labels
         return data, (labels, torch.from_numpy(np.stack([self.beside(sample) for sample in labels.numpy()])))

@@ -13,7 +13,6 @@ import torch
 from torch import nn
 
 from autoseg.errors import TrainingError
-from autoseg.networks.precision import autocast
 from autoseg.training.state import Progress, TrainState
 from autoseg.training.step import Step, to_device
 
@@ -155,8 +154,7 @@ def evaluate(model: nn.Module, step: Step, batches: Iterator[tuple[Any, Any]], m
     with torch.no_grad():
         for inputs, targets in batches:
             targets = to_device(targets, step.device)
-            with autocast(step.device, step.precision):
-                outputs = model(step.prepare(inputs))
+            outputs = step.outputs(model, inputs)
             total += step.loss(outputs, targets).item()
             metric.update(outputs, targets)
             count += 1

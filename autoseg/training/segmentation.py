@@ -44,8 +44,8 @@ from autoseg.training.state import TrainState, WeightAverage
 from autoseg.training.step import Step
 from autoseg.training.tensorboard import FOLDER as TENSORBOARD
 from autoseg.training.tensorboard import TensorBoard, require_tensorboard
+from autoseg.training.trial import fit_into_memory, step_bytes
 from autoseg.training.validate import predict_out_of_fold, publish_fold
-from planners.memory import element_count
 from planners.plan import Configuration, Plan, PlanInvalid, default_configuration, override
 
 logger = logging.getLogger(__name__)
@@ -227,15 +227,16 @@ class _Run:
         stopping = training.early_stopping
         inner = recorded_inner_part(self.record, stopping, self.chosen.training, self.folds.members, seed=training.seed, fold=self.fold)
         learnt = tuple(case for case in self.chosen.training if case not in inner)
-        self._announce(state, len(learnt))
         source = self._source(learnt)
+        step = self._step(state, source)
+        self._announce(state, step, len(learnt))
         batches = SegmentationBatches(source, tuple(self.chosen.validation), workers, inner)
         labels = self.plan.foreground_labels
         board = TensorBoard(self.folder, logbook.rows) if tensorboard else nullcontext(lambda row: None)
         with board as also, StopRequest() as stop, loader_deaths(stop), iteration_bar(training, state.progress) as tick:
             fit(
                 state,
-                self._step(),
+                step,
                 batches,
                 lambda: PatchDice(labels),
                 Schedule(
@@ -315,43 +316,44 @@ class _Run:
         torch.set_num_threads(self.record["threads"])
 
     def _state(self) -> TrainState:
-        network = build_network(
-            self.spec.network,
-            self.plan.input_channels(self.configuration),
-            self.plan.label_scheme.heads,
-            self.spec.dimension,
-            seed=self.spec.training.seed,
-        )
+        network = build_network(self.spec.network, *self._sizes, self.spec.dimension, seed=self.spec.training.seed)
         network = _mover(self.device, self.spec.dimension)(network)
         optimiser = build_optimiser(self.spec.training.optimiser, network.parameters())
         decay = self.spec.training.ema
         scaler = torch.amp.GradScaler(self.device.type) if self.record["precision"] == "fp16" else None
         return TrainState(network, optimiser, scaler, WeightAverage(network, decay) if decay else None)
 
-    def _step(self) -> Step:
+    @property
+    def _sizes(self) -> tuple[int, int]:
+        """Channels that the network sees, and heads that it has."""
+        return self.plan.input_channels(self.configuration), self.plan.label_scheme.heads
+
+    def _step(self, state: TrainState, source: SampleSource) -> Step:
+        """The step, in so many micro-batches as the device has room for; as many as before where the run goes on."""
         training = self.spec.training
         levels = len(self.spec.network.features) - 1 if self.spec.network.deep_supervision else 1
         loss = segmentation_loss(training.loss, levels, self.plan.label_scheme)
-        return Step(
+        step = Step(
             loss,
             self.device,
             self.record["precision"],
             gradient_clip=training.gradient_clip,
-            accumulation=training.accumulation,
+            accumulation=max(training.accumulation, self.record.document.get("accumulation", 1)),
             couples_samples=loss.couples_samples,
             prepare=_mover(self.device, self.spec.dimension),
         )
+        channels, heads = self._sizes
+        step = fit_into_memory(step, state, self.spec, channels, heads, lambda: source.blank(channels))
+        self.record.update(accumulation=step.accumulation)
+        return step
 
-    def _announce(self, state: TrainState, cases: int) -> None:
+    def _announce(self, state: TrainState, step: Step, cases: int) -> None:
         training = self.spec.training
         parameters = sum(p.numel() for p in state.model.parameters())
         copies = (2 if training.optimiser.kind == "sgd" else 3) + bool(training.ema) + bool(training.early_stopping)
         disk = parameters * 4 * (2 * copies + 2)
-        channels, heads = self.plan.input_channels(self.configuration), self.plan.label_scheme.heads
-        elements = element_count(self.spec.network, self.spec.patch_size, channels, heads)
-        width = 4 if self.record["precision"] == "fp32" else 2
-        samples = -(-self.spec.batch_size // training.accumulation)
-        memory = elements * samples * width * 3 + parameters * 4 * (copies + 2)
+        samples = -(-self.spec.batch_size // step.accumulation)
+        memory = step_bytes(self.spec, *self._sizes, step.precision, samples)
         require_disk(self.folder, disk, "a fold's checkpoints and weights")
         logger.info(
             "fold %s of %s (%s): %d training and %d held-out cases; %.1f M parameters, patch %s, batch %d, %s on %s; about %.1f GB of "

@@ -39,48 +39,57 @@ class Step:
 
     def __call__(self, state: TrainState, inputs: Any, targets: Any) -> Tensor:
         """Changes the state by one optimiser step; the batch's loss, float64 and without a graph."""
-        state.optimiser.zero_grad(set_to_none=True)
-        if self.accumulation == 1:
-            value = self._whole(state, inputs, targets)
-        elif self.couples_samples:
-            value = self._in_two_passes(state, inputs, targets)
-        else:
-            value = self._sample_by_sample(state, inputs, targets)
+        value = self.gradient(state, inputs, targets)
         self._update(state)
         return value.detach().double()
 
+    def gradient(self, state: TrainState, inputs: Any, targets: Any) -> Tensor:
+        """The batch's loss; its gradient (times the loss scale, in fp16) is left at the parameters, and nothing else changes."""
+        state.optimiser.zero_grad(set_to_none=True)
+        if self.accumulation == 1:
+            return self._whole(state, inputs, targets)
+        if self.couples_samples:
+            return self._in_two_passes(state, inputs, targets)
+        return self._sample_by_sample(state, inputs, targets)
+
+    @torch.no_grad()
+    def outputs(self, model: nn.Module, inputs: Any) -> Any:
+        """What a network makes of a batch, without a graph: by micro-batches too, so that judging needs no more room than learning."""
+        found = [self._forward(model, part) for part in self._parts(inputs)]
+        if len(found) == 1:
+            return found[0]
+        whole = [torch.cat(level) for level in zip(*map(_levels, found), strict=True)]
+        return whole[0] if isinstance(found[0], Tensor) else whole
+
     def _whole(self, state: TrainState, inputs: Any, targets: Any) -> Tensor:
-        inputs, targets = self.prepare(inputs), to_device(targets, self.device)
-        with autocast(self.device, self.precision):
-            outputs = state.model(inputs)
-        value = self.loss(outputs, targets)
+        value = self.loss(self._forward(state.model, inputs), to_device(targets, self.device))
         _scaled(state, value).backward()
         return value
 
     def _sample_by_sample(self, state: TrainState, inputs: Any, targets: Any) -> Tensor:
         total = torch.zeros((), device=self.device)
         for part, goal in zip(self._parts(inputs), self._parts(targets), strict=True):
-            value = self._share(part, inputs) * self.loss(self._outputs(state, part), to_device(goal, self.device))
+            value = self._share(part, inputs) * self.loss(self._forward(state.model, part), to_device(goal, self.device))
             _scaled(state, value).backward()
             total += value.detach()
         return total
 
     def _in_two_passes(self, state: TrainState, inputs: Any, targets: Any) -> Tensor:
         with torch.no_grad():
-            found = [_levels(self._outputs(state, part)) for part in self._parts(inputs)]
+            found = [_levels(self._forward(state.model, part)) for part in self._parts(inputs)]
         whole = [torch.cat(level).requires_grad_() for level in zip(*found, strict=True)]
         value = self.loss(whole[0] if len(whole) == 1 else whole, to_device(targets, self.device))
         _scaled(state, value).backward()
         pulls = zip(*(self._parts(level.grad) if level.grad is not None else [None] * self.accumulation for level in whole), strict=True)
         for part, pull in zip(self._parts(inputs), pulls, strict=True):
-            used = [(level, g) for level, g in zip(_levels(self._outputs(state, part)), pull, strict=True) if g is not None]
+            used = [(level, g) for level, g in zip(_levels(self._forward(state.model, part)), pull, strict=True) if g is not None]
             torch.autograd.backward([level for level, _ in used], [g for _, g in used])
         return value
 
-    def _outputs(self, state: TrainState, inputs: Any) -> Any:
+    def _forward(self, model: nn.Module, inputs: Any) -> Any:
         inputs = self.prepare(inputs)
         with autocast(self.device, self.precision):
-            return state.model(inputs)
+            return model(inputs)
 
     def _update(self, state: TrainState) -> None:
         parameters = [p for group in state.optimiser.param_groups for p in group["params"]]

@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from planners.memory import element_count, layers, multiply_adds, parameter_count
+from planners.memory import TRAINING_MAPS, element_count, layers, multiply_adds, parameter_count, training_bytes
 from planners.plan import ResidualUNetSpec, SegResNetSpec, UNetSpec
+from planners.presets import PRESETS
 
 
 def _uniform(kind, dimension, features, encoder, decoder):
@@ -109,3 +110,18 @@ def test_a_segresnet_by_hand():
     assert element_count(network, (8, 8), 5, 3) == 64 * 2 * 3 + 16 * 4 * 5 + 64 * 2 * 3 + 64 * 3
     block, wide = 2 * (2 * 2 * 9 + 2 * 2), 2 * (4 * 4 * 9 + 2 * 4)
     assert parameter_count(network, 5, 3) == 5 * 2 * 9 + block + 2 * 4 * 9 + 2 * wide + 4 * 2 * 4 + block + (2 * 3 + 3 + 2 * 2)
+
+
+def test_training_memory_by_hand():
+    """Three maps of two bytes for each of 3 samples' elements, and four numbers of four bytes for each weight."""
+    elements, weights = element_count(TINY, (8, 8), 5, 4), parameter_count(TINY, 5, 4)
+    found = training_bytes(TINY, (8, 8), 5, 4, samples=3, value_bytes=2, weight_copies=4)
+    assert found == 3 * 2 * 3 * elements + 4 * 4 * weights
+
+
+def test_published_memory_is_of_the_estimated_size():
+    """Of the bounds that presets allow; measured on an A100 in mixed precision ("nnU-Net Revisited", MICCAI 2024)."""
+    for name, published in (("default", 7.7), ("resenc-m", 9.1), ("resenc-l", 22.7), ("resenc-xl", 36.6)):
+        size = PRESETS[name].three
+        activations = TRAINING_MAPS * 2 * size.elements * size.batch_reference / 1e9
+        assert activations == pytest.approx(published, rel=0.25)
