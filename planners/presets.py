@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from planners.plan import PlanInvalid, Training
+from planners.plan import AdamW, CosineSchedule, PlanInvalid, Training
 
 
 @dataclass(frozen=True)
@@ -137,6 +137,7 @@ _SEGRESNET = Preset(
     dataset_share=1.0,
     three=Size(2_100_000_000, batch_reference=2, batch_floor=2, start_edge=256, features_maximum=512),
     two=Size(380_000_000, batch_reference=12, batch_floor=12, start_edge=2048, features_maximum=512),
+    training=Training(optimiser=AdamW(lr=2e-4, weight_decay=1e-5), schedule=CosineSchedule()),
     stages_maximum=5,
 )
 

@@ -183,6 +183,7 @@ def test_segresnet_takes_the_patch_that_its_authors_took_for_hecktor(make_finger
     assert (found.network.kind, found.network.features) == ("segresnet", (32, 64, 128, 256, 512))
     assert (found.network.blocks_per_stage, found.network.blocks_per_decoder_stage) == ((1, 2, 2, 4, 4), (1, 1, 1, 1))
     assert "at most 5 stages" in planned.reasons["3d_fullres.network"]
+    assert (found.training.optimiser.kind, found.training.optimiser.lr, found.training.schedule.kind) == ("adamw", 2e-4, "cosine")
 
 
 def test_segresnet_waits_with_a_coarse_axis(make_fingerprint):
