@@ -343,6 +343,18 @@ def test_validation_patches_are_those_of_the_epoch_unaugmented_and_of_validation
         assert set(data[:, 0].unique().tolist()) <= {0.0, 1.0}, "of case a only, as it is stored"
 
 
+@pytest.mark.parametrize("beside", [None, lambda labels: (labels > 0).astype(np.int16)])
+def test_a_blank_batch_is_like_the_others(folder, beside):
+    source = SampleSource(folder, ("a",), configuration(), seed=0, fold="all", beside=beside)
+    found, other = source.blank(4), next(SegmentationBatches(source, (), 0).stream(0, 0))
+
+    def kinds(things):
+        return [kinds(thing) if isinstance(thing, tuple) else (thing.shape, thing.dtype) for thing in things]
+
+    assert kinds(found) == kinds(other)
+    assert not found[0].any()
+
+
 def test_without_validation_cases_there_is_no_validation_batch(folder):
     source = SampleSource(folder, ("a",), configuration(), seed=0, fold="all")
     assert list(SegmentationBatches(source, (), 0).validation(0)) == []

@@ -3,6 +3,7 @@
 import json
 import logging
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,13 +11,15 @@ from tiny import TinyDataset
 from torch import nn
 
 from autoseg.errors import ResourceError
+from autoseg.networks import build_network
 from autoseg.networks.precision import choose_precision
 from autoseg.planning.planning import plan
+from autoseg.training.batches import SampleSource
 from autoseg.training.segmentation import train
 from autoseg.training.state import TrainState
 from autoseg.training.step import Step
-from autoseg.training.trial import CPU_SHARE, micro_batches, settle_accumulation, step_bytes, try_out
-from planners.plan import Plan
+from autoseg.training.trial import CPU_SHARE, fit_into_memory, micro_batches, settle_accumulation, step_bytes, try_out
+from planners.plan import Configuration, Plan, UNetSpec, ZScoreNormalisation
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
 
@@ -119,6 +122,40 @@ def test_a_step_that_runs_out_of_memory_is_halved():
     assert settle_accumulation(8, 1, GPU, estimate=lambda samples: 0, trial=trial_of(step, state), free=lambda _: 0) == 4
     assert loss.seen == [8, 4, 2, 2, 2, 2]
     assert all(parameter.grad is None for parameter in state.model.parameters())
+
+
+@pytest.mark.parametrize("couples_samples", [False, True])
+def test_the_planned_batch_is_tried_on_the_device(couples_samples):
+    """On a device without memory of its own: every size is the real one, and nothing is computed."""
+    meta = torch.device("meta")
+    network = UNetSpec(
+        features=(4, 8), strides=((1, 1, 1), (2, 2, 2)), kernels=((3, 3, 3),) * 2, convs_per_stage=(1, 1), convs_per_decoder_stage=(1,)
+    )
+    spec = Configuration(
+        dimension=3,
+        spacing=(1, 1, 1),
+        median_shape=(8, 8, 8),
+        patch_size=(8, 8, 8),
+        batch_size=6,
+        normalisation=(ZScoreNormalisation(),) * 2,
+        network=network,
+    )
+    model = build_network(network, 2, 3, 3).to(meta)
+    state = TrainState(model, torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9))
+    tried = []
+
+    def loss(outputs, targets):
+        tried.append((tuple(outputs[0].shape), tuple(targets.shape)))
+        if len(outputs[0]) > 3 and not couples_samples:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return sum(output.float().mean() for output in outputs)
+
+    step = Step(loss, meta, couples_samples=couples_samples, prepare=lambda inputs: inputs.to(meta))
+    source = SampleSource(Path(), (), spec, seed=0, fold="0")
+    found = fit_into_memory(step, state, spec, 2, 3, lambda: source.blank(2))
+    whole, half = ((6, 3, 8, 8, 8), (6, 8, 8, 8)), ((3, 3, 8, 8, 8), (3, 8, 8, 8))
+    assert (found.accumulation, tried) == ((1, [whole]) if couples_samples else (2, [whole, half, half]))
+    assert replace(found, accumulation=1) == step
 
 
 def test_another_error_is_not_taken_for_a_lack_of_memory():
