@@ -30,12 +30,17 @@ def add(subparsers: Any) -> None:
     options = subparsers.add_parser("fit", help=text, description=text)
     options.add_argument("--target", required=True, metavar="NAME", help="what to predict: rfs, hpv, or a target of cohort.toml")
     add_shared_options(options)
+    add_sources(options)
+    options.add_argument("--truth", type=Path, metavar="FILE", help="truth.csv of a generated cohort: shows the ceiling")
+    options.add_argument("--seed", type=int, default=0, metavar="N", help="of folds and bootstrap")
+
+
+def add_sources(options: argparse.ArgumentParser) -> None:
+    """The options that say what a cohort is made from."""
     options.add_argument("--table", type=Path, metavar="FILE", help="the clinical table (default: DIR/cases.csv)")
     options.add_argument("--cohort", type=Path, metavar="TOML", help="what the table's columns are (default: DIR/cohort.toml, if there)")
     options.add_argument("--features", type=Path, metavar="FILE", help="image features (default: what prognosis features wrote)")
     options.add_argument("--no-features", action="store_true", help="clinical columns only, although there are images")
-    options.add_argument("--truth", type=Path, metavar="FILE", help="truth.csv of a generated cohort: shows the ceiling")
-    options.add_argument("--seed", type=int, default=0, metavar="N", help="of folds and bootstrap")
 
 
 def call(parsed: argparse.Namespace) -> dict[str, Any]:
@@ -54,9 +59,9 @@ def call(parsed: argparse.Namespace) -> dict[str, Any]:
     require_survival()
     workspace = Workspace.of(parsed.dataset, parsed.work, parsed.name)
     folder = workspace.root / workspace.name / "prognosis"
-    sources = _sources(parsed, folder / "features.csv")
+    sources = sources_of(parsed, folder / "features.csv")
     declaration = read_declaration(sources.get("cohort"))
-    features = _features(sources)
+    features = features_of(sources)
     cohort = load_cohort(sources["table"], features, declaration.target(parsed.target), declaration)
     truth = read_truth(sources["truth"], cohort) if "truth" in sources else None
     saw_centre = features.segmentation_saw_centre if features is not None else None
@@ -67,8 +72,12 @@ def call(parsed: argparse.Namespace) -> dict[str, Any]:
     return {"files": [str(path) for path in written], **evaluation.to_json()}
 
 
-def _sources(parsed: argparse.Namespace, usual_features: Path) -> dict[str, Path]:
-    """The files that are read, by what they are."""
+def sources_of(parsed: argparse.Namespace, usual_features: Path) -> dict[str, Path]:
+    """The files that are read, by what they are.
+
+    Raises:
+        FitError: there are images that are not measured yet.
+    """
     from prognosis.errors import FitError
 
     sources = {"table": parsed.table or parsed.dataset / "cases.csv"}
@@ -83,12 +92,13 @@ def _sources(parsed: argparse.Namespace, usual_features: Path) -> dict[str, Path
                 f"{usual_features}: the images are not measured yet. Run: prognosis features -d {parsed.dataset} (after training), or fit "
                 "clinical columns alone with --no-features"
             )
-    if parsed.truth:
+    if getattr(parsed, "truth", None):
         sources["truth"] = parsed.truth
     return sources
 
 
-def _features(sources: dict[str, Path]) -> FeatureTable | None:
+def features_of(sources: dict[str, Path]) -> FeatureTable | None:
+    """The image features among the sources, where there are any."""
     from prognosis.features.table import FeatureTable
 
     return FeatureTable.read(sources["features"]) if "features" in sources else None

@@ -6,9 +6,9 @@ import sys
 from collections.abc import Sequence
 
 from autoseg.commands.entry import parser, run
-from prognosis.commands import challenge, features, fit, predict, report
+from prognosis.commands import challenge, features, fit, predict, report, stage
 
-SUBCOMMANDS = {"features": features, "fit": fit, "predict": predict, "report": report, "challenge": challenge}
+SUBCOMMANDS = {"features": features, "fit": fit, "stage": stage, "predict": predict, "report": report, "challenge": challenge}
 """Each module adds its options (`add`) and does the work (`call`); none imports anything heavy before `call`."""
 
 

@@ -43,7 +43,7 @@ COMPARED = ("volume", "clinical")
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """Matrices of a few hundred rows: a second thread of the linear algebra costs more than it gains, up to twenty times as much."""
     import scipy.linalg  # noqa: F401  # its library must be loaded to be limited
     from threadpoolctl import threadpool_limits
@@ -52,7 +52,7 @@ def _one_thread() -> Iterator[None]:
         yield
 
 
-@_one_thread()
+@one_thread()
 def evaluate(
     cohort: Cohort,
     seed: int = 0,
@@ -97,7 +97,7 @@ def evaluate(
     return Evaluation(cohort, seed, segmentation_saw_centre, said, tuple(notes), results, not_evaluated, fits)
 
 
-@_one_thread()
+@one_thread()
 def fit_final(cohort: Cohort, seed: int = 0, model: Model = MODELS[HEADLINE]) -> FoldFit:
     """The model that goes into use, fitted on every patient; its penalty and threshold come from inner folds as in the evaluation.
 

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from challenge_input import Input
-from segmented import SHAPE, head
+from fitted import COLUMNS, training_frame
+from segmented import SHAPE, SPACING, head
 from tiny import ONE_THREAD
 
 from autoseg import files
@@ -21,6 +22,11 @@ from prognosis.challenge.inputs import read_record
 from prognosis.commands import challenge as command
 from prognosis.commands import predict
 from prognosis.errors import OutputsMissing
+from prognosis.features.case import case_features
+from prognosis.outcomes import Labels
+from prognosis.staging.cohort import STAGES
+from prognosis.staging.model import fit_stages, write_stage_model
+from prognosis.validation.part import Part
 
 MASK = {"2025": "images/tumor-lymph-node-segmentation/output.mha", "2026": "images/head-neck-tumor-segmentation/output.mha"}
 
@@ -139,6 +145,37 @@ def test_another_grid_and_the_way_back(trained, patient, tmp_path, monkeypatch):
     assert np.array_equal(written, expected)
     with pytest.raises(OutputsMissing, match=r"--onto CT: .*import.json says that the networks were trained on images brought onto PT"):
         call(trained, patient.folder, tmp_path / "out", "--outputs", "mask", "--onto", "CT")
+
+
+def test_stages_where_there_are_models(trained, patient, tmp_path, monkeypatch):
+    """Of 2026; a stage is told with the patient's own features or not at all."""
+    models = with_stages(trained, tmp_path / "models")
+    a_mask(monkeypatch, head(10)[2])
+    told = call(models, patient.folder, tmp_path / "out", "--sense", "time", edition="2026")["outputs"]
+    assert value(tmp_path / "out" / "t-stage.json") == told["t-stage"]["value"] == "T4", "as its volume says"
+    assert value(tmp_path / "out" / "n-stage.json") == "N3"
+    a_mask(monkeypatch, np.zeros(SHAPE, np.uint8))
+    found = missing(models, patient.folder, tmp_path / "out", "--sense", "time", "--fallback", edition="2026")
+    assert set(found) == {"t-stage", "n-stage"}
+    assert not (tmp_path / "out" / "t-stage.json").exists()
+
+
+def with_stages(trained, models):
+    """Models of stages by volume, of which the patient's is among the largest."""
+    shutil.copytree(trained.models, models)
+    frame, kinds = training_frame(), dict.fromkeys(COLUMNS, "numeric")
+    volume = case_features(*head(10), SPACING)["volume_total_ml"]
+    limits = np.array([0.2, 0.4, 0.6]) * volume
+    rng = np.random.default_rng(0)
+    frame["volume_total_ml"] = rng.uniform(0.02, 1.1, len(frame)) * volume
+    part = Part(
+        frame, kinds, dict.fromkeys(COLUMNS, "image"), Labels(frame["Age"] > 0), np.array([""] * len(frame), dtype=object), "binary"
+    )
+    for name, stage in STAGES.items():
+        classes = np.searchsorted(limits, frame["volume_total_ml"])
+        model = fit_stages(part, classes, stage.classes, COLUMNS, "random", (0,))
+        write_stage_model(models / "prognosis" / name / "stage.json", model, {})
+    return type(trained)(models=models, dataset=trained.dataset)
 
 
 # --- what is wrong
