@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from challenge_input import Input
-from fitted import COLUMNS, training_frame
+from fitted import COLUMNS, play_network, training_frame
 from segmented import SHAPE, SPACING, head
 from tiny import ONE_THREAD
 
@@ -51,10 +51,7 @@ def value(path):
 
 
 def a_mask(monkeypatch, mask):
-    """The network's part played by a given mask: what follows is the test's subject."""
-    from autoseg.inference.predictor import Predictor
-
-    monkeypatch.setattr(Predictor, "_segment", lambda self, ready, case, probabilities: mask)
+    play_network(monkeypatch, lambda case: mask)
 
 
 @pytest.mark.parametrize("edition", MASK)

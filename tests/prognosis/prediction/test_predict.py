@@ -6,6 +6,7 @@ from argparse import ArgumentParser
 
 import numpy as np
 import pytest
+from fitted import play_network
 from segmented import SPACING, head
 
 from autoseg.errors import CasesFailed
@@ -27,10 +28,7 @@ def call(ready, output, *arguments, images="imagesTs"):
 
 
 def a_mask(monkeypatch, masks):
-    """The network's part played by given masks: what follows is the test's subject."""
-    from autoseg.inference.predictor import Predictor
-
-    monkeypatch.setattr(Predictor, "_segment", lambda self, ready, case, probabilities: masks[case])
+    play_network(monkeypatch, masks.__getitem__)
 
 
 def test_the_prediction_is_what_the_model_says_of_the_features_of_the_mask(ready, tmp_path, document, capsys, monkeypatch):
