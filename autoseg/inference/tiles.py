@@ -39,7 +39,7 @@ class AxisTiles:
 
 
 def tile_starts(length: int, patch: int, step: float) -> tuple[int, ...]:
-    """First voxel of each tile along an axis: evenly spaced from end to end, at most `step` x `patch` apart.
+    """First voxel of each tile along an axis: evenly spaced from end to end, at most `step` x `patch` (but a whole voxel) apart.
 
     Args:
         length: voxels of the image.
@@ -58,7 +58,8 @@ def tile_starts(length: int, patch: int, step: float) -> tuple[int, ...]:
     if length <= patch:
         return (-((patch - length) // 2),)
     last = length - patch
-    count = math.ceil(last / (patch * step)) + 1
+    # Never two tiles at one voxel: along the slices of a 2-D network, patches of one voxel, they would be the same tile twice.
+    count = min(math.ceil(last / (patch * step)) + 1, last + 1)
     # Python's round and numpy's both go to the even neighbour at .5, as the rule's source does.
     return tuple(round(last / (count - 1) * i) for i in range(count))
 

@@ -20,6 +20,8 @@ from autoseg.inference.tiles import axis_tiles, flips, gaussian, tile_grid, tile
         (512, 160, 0.5, (0, 70, 141, 211, 282, 352)),
         (512, 192, 0.5, (0, 80, 160, 240, 320)),
         (20, 10, 1.0, (0, 10)),
+        (5, 1, 0.5, (0, 1, 2, 3, 4)),  # the slices of a 2-D network: each once
+        (7, 3, 0.1, (0, 1, 2, 3, 4)),
         (5, 8, 0.5, (-1,)),  # 3 voxels of padding: 1 in front, 2 behind
         (1, 64, 0.5, (-31,)),
     ],
@@ -43,6 +45,7 @@ def test_tiles_cover_every_voxel_in_steps_that_are_small_enough(length, patch, s
         covered[max(start, 0) : start + patch] += 1
     assert covered.min() >= 1
     assert max(np.diff(starts), default=0) <= np.ceil(patch * step)
+    assert min(np.diff(starts), default=1) >= 1
     if length > patch:
         assert (starts[0], starts[-1]) == (0, length - patch)
 
