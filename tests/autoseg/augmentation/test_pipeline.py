@@ -213,14 +213,20 @@ def test_what_does_not_fit_is_refused():
         Augmenter(NOTHING, (4,))
 
 
-def test_masks_of_a_previous_stage_leave_images_and_labels_and_their_draws_as_they_were():
-    masks = PreviousStageMasks(morphology=MaskMorphology(probability=1), components=MaskComponents(probability=1, class_probability=1))
+@pytest.mark.parametrize(
+    "masks",
+    [
+        PreviousStageMasks(morphology=MaskMorphology(probability=1, class_probability=1), components=None),
+        PreviousStageMasks(morphology=None, components=MaskComponents(probability=1, class_probability=1)),
+    ],
+)
+def test_masks_of_a_previous_stage_leave_images_and_labels_and_their_draws_as_they_were(masks):
     plain, second = (
         Augmenter(EVERYTHING, PATCH),
         Augmenter(EVERYTHING.model_copy(update={"previous_stage": masks}), PATCH, classes=((1,), (2,))),
     )
     changed = 0
-    for key in range(6):
+    for key in range(3):
         without, draw = plain.draw(generator(key), 2), second.draw(generator(key), 2)
         assert without == replace(draw, morphology=None, components=None)
         data, labels = sample(draw.read_size)
@@ -232,7 +238,7 @@ def test_masks_of_a_previous_stage_leave_images_and_labels_and_their_draws_as_th
         assert set(np.unique(image[2:])) <= {0, 1}
         _, moved = plain.apply(data, previous, without)
         changed += not np.array_equal(image[2:], np.stack([moved == 1, moved == 2]))
-    assert changed == 6
+    assert changed == 3
 
 
 def test_masks_of_a_previous_stage_without_augmentation_are_a_channel_for_each_class():
