@@ -33,8 +33,10 @@ from planners.schema.inference import Inference
 from planners.schema.networks import Network, ResidualUNetSpec, SegResNetSpec, UNetSpec
 from planners.schema.preprocessing import (
     CTNormalisation,
+    HeadAndNeckBox,
     NoNormalisation,
     Normalisation,
+    Region,
     Resampling,
     RescaleNormalisation,
     RGBNormalisation,
@@ -74,6 +76,7 @@ __all__ = [
     "DiceTopKLoss",
     "Gamma",
     "EarlyStopping",
+    "HeadAndNeckBox",
     "Inference",
     "Loss",
     "LowResolution",
@@ -92,6 +95,7 @@ __all__ = [
     "Probability",
     "RGBNormalisation",
     "Range",
+    "Region",
     "Resampling",
     "RescaleNormalisation",
     "ResidualUNetSpec",
@@ -162,6 +166,7 @@ class Plan(Strict):
     orientation: Literal["canonical", "as_stored", "ras"] = "canonical"
     geometry_tolerance: float = Field(default=0.1, ge=0)
     transpose: tuple[int, int, int] = (0, 1, 2)
+    region_of_interest: Region | None = None
     configurations: dict[str, Configuration]
     reasons: dict[str, str] = {}
 
@@ -178,6 +183,15 @@ class Plan(Strict):
                     raise ValueError(f"configurations.{name}.previous_stage: goes in a circle: {' <- '.join([*seen, stage])}")
                 seen.append(stage)
                 stage = self.configurations[stage].previous_stage
+        return self
+
+    @model_validator(mode="after")
+    def _region_fits(self) -> Plan:
+        region = self.region_of_interest
+        if region is not None and self.orientation != "canonical":
+            raise ValueError("region_of_interest: needs to know where the head is, so orientation must be canonical")
+        if region is not None and region.channel >= len(self.channels):
+            raise ValueError(f"region_of_interest.channel must be below {len(self.channels)}, found {region.channel}")
         return self
 
     @property

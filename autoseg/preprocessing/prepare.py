@@ -14,6 +14,7 @@ from autoseg.errors import DatasetError, GeometryError
 from autoseg.images import Geometry, Image, reorientation_for
 from autoseg.preprocessing.crop import Box, nonzero_box, nonzero_mask, slices
 from autoseg.preprocessing.normalise import normalise
+from autoseg.preprocessing.region import region_box
 from autoseg.preprocessing.resample import new_shape, resample_channel, resample_labels, separate_axis
 from planners.plan import Configuration, Plan
 
@@ -103,7 +104,7 @@ def prepare(images: Sequence[Image], mask: Image | None, plan: Plan, configurati
     arrays, spacing = _network_order([*images, *([mask] if mask else [])], plan)
     channels, labels = arrays[: len(images)], arrays[len(images)] if mask else None
 
-    box = nonzero_box(channels)
+    box, found = _box(channels, spacing, plan)
     cropped = [channel[slices(box)] for channel in channels]
     inside = nonzero_mask(cropped) if labels is not None or _looks_at_mask(settings) else None
     target = (*spacing[: 3 - settings.dimension], *settings.spacing)
@@ -112,7 +113,7 @@ def prepare(images: Sequence[Image], mask: Image | None, plan: Plan, configurati
     coarse = separate_axis(spacing, target, settings.resampling.separate_z_ratio)
 
     data = np.empty((len(cropped), *after), dtype=np.float32)
-    notes = [note for image in images for note in image.notes]
+    notes = [*(note for image in images for note in image.notes), *found]
     for index, channel in enumerate(cropped):
         values = np.array(channel, dtype=np.float32, order="C")
         notes += _remarks(values, plan.channels[index])
@@ -177,6 +178,19 @@ def _network_order(images: Sequence[Image], plan: Plan) -> tuple[list[np.ndarray
     geometry = turn.apply_geometry(geometry)
     first, second, third = (float(geometry.spacing[axis]) for axis in plan.transpose)
     return [array.transpose(plan.transpose) for array in arrays], (first, second, third)
+
+
+def _box(channels: Sequence[np.ndarray], spacing: Sequence[float], plan: Plan) -> tuple[Box, list[str]]:
+    """What of a case is prepared: the non-zero part of the plan's region of interest, and notes. All in network order."""
+    if plan.region_of_interest is None:
+        return nonzero_box(channels), []
+    back = np.argsort(plan.transpose)
+    found, note = region_box([c.transpose(back) for c in channels], [spacing[axis] for axis in back], plan.region_of_interest)
+    if found is None:
+        return nonzero_box(channels), [note]
+    region = tuple(found[axis] for axis in plan.transpose)
+    inner = nonzero_box([channel[slices(region)] for channel in channels])
+    return tuple((start + low, start + high) for (start, _), (low, high) in zip(region, inner, strict=True)), []
 
 
 def _looks_at_mask(settings: Configuration) -> bool:

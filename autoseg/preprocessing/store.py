@@ -86,6 +86,7 @@ def cases_key(plan: Plan, configuration: str) -> str:
             "normalisation": [scheme.model_dump(mode="json") for scheme in settings.normalisation],
             "resampling": settings.resampling.model_dump(mode="json", exclude={"logits_order"}),
         }
+        | ({"region_of_interest": plan.region_of_interest.model_dump(mode="json")} if plan.region_of_interest else {})
     )[:16]
 
 

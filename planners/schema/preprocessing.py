@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from planners.schema.base import Strict
 
@@ -60,3 +60,26 @@ class Resampling(Strict):
     label_order: Literal[0, 1] = 1
     logits_order: Literal[1] = 1
     separate_z_ratio: float = Field(default=3.0, gt=1)
+
+
+class HeadAndNeckBox(Strict):
+    """A box of head and neck, found in each case from its PET: only what lies in it is prepared, trained on and predicted.
+
+    The brain is the largest connected region more than `uptake` standard deviations above the scan's mean in the upper `top_share` of the
+    slices. `size_mm` (z, y, x): the box is centred on the brain and reaches down from 20 mm above it. `channel`: the PET's.
+    """
+
+    kind: Literal["head_and_neck"] = "head_and_neck"
+    channel: int = Field(ge=0)
+    size_mm: tuple[float, float, float] = (310.0, 200.0, 200.0)
+    uptake: float = 1.0
+    top_share: float = Field(default=0.25, gt=0, le=1)
+
+    @model_validator(mode="after")
+    def _positive(self) -> HeadAndNeckBox:
+        if min(self.size_mm) <= 0:
+            raise ValueError(f"size_mm must be positive, found {list(self.size_mm)}")
+        return self
+
+
+Region = HeadAndNeckBox
