@@ -40,7 +40,8 @@ PEERS = {
     "resenc-xl": "nnUNetPlannerResEncXL",
 }
 TITLE = "Dataset001_Compared"
-SCHEMES = {"ct": "CTNormalization", "zscore": "ZScoreNormalization", "none": "NoNormalization"}
+SCHEMES = {"ct": "CTNormalization", "zscore": "ZScoreNormalization", "pet": "ZScoreNormalization", "none": "NoNormalization"}
+"""PET has a scheme of its own on purpose (docs/planning.md, Normalisation); all else must be equal."""
 STATISTICS = {"lower": "percentile_00_5", "upper": "percentile_99_5", "mean": "mean", "std": "std"}
 
 
@@ -219,7 +220,9 @@ def configuration_fields(mine: Configuration, other: dict[str, Any]) -> Iterator
     yield "spacing", [round(v, 9) for v in mine.spacing], [round(v, 9) for v in other["spacing"]]
     yield "median_shape", list(mine.median_shape), list(other["median_image_size_in_voxels"])
     yield "normalisation", [SCHEMES[n.kind] for n in mine.normalisation], other["normalization_schemes"]
-    yield "masked", [bool(getattr(n, "masked", False)) for n in mine.normalisation], other["use_mask_for_norm"]
+    for scheme, masked in zip(mine.normalisation, other["use_mask_for_norm"], strict=True):
+        if scheme.kind != "pet":
+            yield "masked", bool(getattr(scheme, "masked", False)), masked
     yield "batch_dice", mine.training.loss.batch_dice, other["batch_dice"]
     yield "features", list(network.features), theirs["features_per_stage"]
     yield "strides", [list(s) for s in network.strides], [list(s) for s in theirs["strides"]]

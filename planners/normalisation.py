@@ -8,11 +8,15 @@ from planners.plan import (
     CTNormalisation,
     NoNormalisation,
     Normalisation,
+    PETNormalisation,
     PlanInvalid,
     RescaleNormalisation,
     RGBNormalisation,
     ZScoreNormalisation,
 )
+
+PET_NAMES = ("pet", "pt", "suv")
+"""What a PET channel is called, in lower case."""
 
 MASKED_BELOW = 0.75
 """Z-scores are taken inside the non-zero mask where cropping leaves less than this share of the median case."""
@@ -44,6 +48,8 @@ def _scheme(channel: str, foreground: IntensityStatistics | None, relative_size:
             return RescaleNormalisation(), "each image's range to 0 and 1"
         case "rgb_to_0_1":
             return RGBNormalisation(), "divided by 255"
+    if channel.lower() in PET_NAMES:
+        return PETNormalisation(), "PET: z-score of each image inside the body, clipped at the body's 99.5 percentile, whatever its unit"
     masked = relative_size < MASKED_BELOW
     region, relation = ("inside the non-zero mask", "less than") if masked else ("over the whole image", "not less than")
     why = f"cropping leaves {relative_size:.3g} of the median case, {relation} {MASKED_BELOW:g}"

@@ -45,6 +45,18 @@ def _zscore(image: np.ndarray, scheme: Any, mask: np.ndarray | None) -> None:
     image[mask] = (values - np.float32(mean)) / np.float32(max(std, EPSILON))
 
 
+def _pet(image: np.ndarray, scheme: Any, mask: np.ndarray | None) -> None:
+    thinned = image.ravel()[:: -(-image.size // QUANTILES_OF)]
+    body = thinned[thinned > scheme.body * np.percentile(thinned, 99.5)]
+    if body.size == 0:  # nothing has uptake
+        body = thinned.copy()
+    np.minimum(body, np.float32(np.percentile(body, scheme.clip)), out=body)
+    np.minimum(image, body.max(), out=image)
+    mean, std = mean_and_std(body)
+    image -= np.float32(mean)
+    image /= np.float32(max(std, EPSILON * max(1.0, abs(mean))))
+
+
 def _none(image: np.ndarray, scheme: Any, mask: np.ndarray | None) -> None:
     return
 
@@ -61,6 +73,7 @@ def _rgb(image: np.ndarray, scheme: Any, mask: np.ndarray | None) -> None:
 SCHEMES: dict[str, Callable[[np.ndarray, Any, np.ndarray | None], None]] = {
     "ct": _ct,
     "zscore": _zscore,
+    "pet": _pet,
     "none": _none,
     "rescale_0_1": _rescale,
     "rgb": _rgb,
@@ -87,3 +100,6 @@ def mean_and_std(values: np.ndarray) -> tuple[float, float]:
 
 
 PIECE = 1 << 20
+
+QUANTILES_OF = 1 << 22
+"""Of an image with more voxels every n-th tells the body's percentiles, mean and deviation."""

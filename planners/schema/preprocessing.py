@@ -26,6 +26,18 @@ class ZScoreNormalisation(Strict):
     masked: bool = False
 
 
+class PETNormalisation(Strict):
+    """The body's own scale, so that neither units, nor air, nor a hot spot matter.
+
+    The body: voxels above `body` x the image's 99.5 percentile. Values above the body's percentile `clip` become that percentile; then the
+    body's mean is subtracted and the result divided by the body's standard deviation.
+    """
+
+    kind: Literal["pet"] = "pet"
+    body: float = Field(default=0.01, ge=0, lt=1)
+    clip: float = Field(default=99.5, gt=50, le=100)
+
+
 class NoNormalisation(Strict):
     """Values as they are."""
 
@@ -45,7 +57,8 @@ class RGBNormalisation(Strict):
 
 
 Normalisation = Annotated[
-    CTNormalisation | ZScoreNormalisation | NoNormalisation | RescaleNormalisation | RGBNormalisation, Field(discriminator="kind")
+    CTNormalisation | ZScoreNormalisation | PETNormalisation | NoNormalisation | RescaleNormalisation | RGBNormalisation,
+    Field(discriminator="kind"),
 ]
 
 

@@ -17,7 +17,10 @@ from planners.plan import PlanInvalid
         ("rescale_to_0_1", "rescale_0_1"),
         ("RGB_to_0_1", "rgb"),
         ("zscore", "zscore"),
-        ("PT", "zscore"),
+        ("PT", "pet"),
+        ("pet", "pet"),
+        ("SUV", "pet"),
+        ("PETCT", "zscore"),
         ("CTA", "zscore"),
     ],
 )

@@ -6,10 +6,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autoseg.preprocessing.normalise import mean_and_std, normalise
-from planners.plan import CTNormalisation, NoNormalisation, RescaleNormalisation, RGBNormalisation, ZScoreNormalisation
+from planners.plan import CTNormalisation, NoNormalisation, PETNormalisation, RescaleNormalisation, RGBNormalisation, ZScoreNormalisation
 
 CT = CTNormalisation(lower=-100, upper=300, mean=50, std=25)
-ALL = [CT, ZScoreNormalisation(), ZScoreNormalisation(masked=True), NoNormalisation(), RescaleNormalisation(), RGBNormalisation()]
+ALL = [
+    CT,
+    ZScoreNormalisation(),
+    ZScoreNormalisation(masked=True),
+    PETNormalisation(),
+    NoNormalisation(),
+    RescaleNormalisation(),
+    RGBNormalisation(),
+]
 
 
 def volume(values):
@@ -40,6 +48,45 @@ def test_masked_zscore_looks_inside_and_leaves_the_outside():
 
 def test_masked_zscore_without_a_mask_is_everywhere():
     np.testing.assert_allclose(normalise(volume([1, 3]), ZScoreNormalisation(masked=True)).ravel(), [-1, 1])
+
+
+def pet_like(seed=0):
+    """Air, a body, and a small hot lesion."""
+    image = np.zeros((20, 30, 30), np.float32)
+    image[2:18, 5:25, 5:25] = np.random.default_rng(seed).gamma(4, 0.25, (16, 20, 20)).astype(np.float32) + 0.1
+    image[8:11, 10:14, 10:14] += 6
+    return image
+
+
+def test_pet_by_numpy():
+    image = pet_like()
+    body = image[image > 0.01 * np.percentile(image, 99.5)]
+    top = np.percentile(body, 99.5)
+    clipped = np.minimum(body, top).astype(np.float64)
+    expected = (np.minimum(image, top) - clipped.mean()) / clipped.std()
+    np.testing.assert_allclose(normalise(image.copy(), PETNormalisation()), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("factor", [1e-4, 0.07, 350.0, 26929.0])
+def test_pet_does_not_depend_on_the_unit(factor):
+    expected = normalise(pet_like(), PETNormalisation())
+    np.testing.assert_allclose(normalise(pet_like() * np.float32(factor), PETNormalisation()), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_pet_does_not_depend_on_the_air_around():
+    # The percentile that tells air from body moves a little with the air, the body does not.
+    expected = normalise(pet_like(), PETNormalisation())
+    wide = np.pad(pet_like(), ((0, 0), (15, 15), (15, 15)))
+    np.testing.assert_allclose(normalise(wide, PETNormalisation())[:, 15:-15, 15:-15], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_hot_spot_moves_a_pet_little():
+    expected = normalise(pet_like(), PETNormalisation())
+    hot = pet_like()
+    hot[3, 6, 6] = 5000
+    found = normalise(hot, PETNormalisation())
+    assert np.abs(found - expected)[hot < 5000].max() < 0.05
+    assert np.isfinite(found).all()
 
 
 @pytest.mark.parametrize("scheme", ALL, ids=lambda scheme: scheme.kind)
