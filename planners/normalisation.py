@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from planners.fingerprint import Fingerprint
 from planners.intensity import IntensityStatistics
 from planners.plan import (
@@ -20,6 +22,11 @@ PET_NAMES = ("pet", "pt", "suv")
 
 MASKED_BELOW = 0.75
 """Z-scores are taken inside the non-zero mask where cropping leaves less than this share of the median case."""
+
+
+def pet_channel(channels: Sequence[str]) -> int | None:
+    """The index of the first PET channel; None where there is none."""
+    return next((index for index, name in enumerate(channels) if name.lower() in PET_NAMES), None)
 
 
 def normalisations(fingerprint: Fingerprint) -> tuple[tuple[Normalisation, ...], dict[str, str]]:

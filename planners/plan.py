@@ -114,6 +114,7 @@ __all__ = [
     "default_configuration",
     "migrate",
     "override",
+    "readable",
 ]
 
 SCHEMA_NAME = "autoseg-plan"
@@ -241,7 +242,7 @@ class Plan(Strict):
         try:
             return Plan.model_validate(migrate(document, source))
         except ValidationError as error:
-            raise PlanInvalid(f"{source}: {_readable(error)}") from None
+            raise PlanInvalid(f"{source}: {readable(error)}") from None
 
 
 MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
@@ -326,7 +327,8 @@ def _step(target: Any, key: str, path: str) -> Any:
     raise PlanInvalid(f"--set {path}: there is no field {key!r} here; known: {known}")
 
 
-def _readable(error: ValidationError) -> str:
+def readable(error: ValidationError) -> str:
+    """What pydantic found wrong, one part a field."""
     parts = []
     for item in error.errors():
         where = ".".join(str(part) for part in item["loc"]) or "plan"

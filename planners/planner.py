@@ -19,6 +19,7 @@ from planners.plan import (
     Plan,
     PlanInvalid,
     PreviousStageMasks,
+    Region,
     ResidualUNetSpec,
     SegResNetSpec,
     UNetSpec,
@@ -78,6 +79,7 @@ def plan(
     orientation: Literal["canonical", "as_stored"] = "canonical",
     training_cases: int | None = None,
     mirror_axes_excluded: tuple[int, ...] = (),
+    region_of_interest: Region | None = None,
 ) -> Plan:
     """The plan for a dataset, with the reason for each value.
 
@@ -89,6 +91,7 @@ def plan(
         file_ending: of the dataset's images and masks.
         orientation: whether images are reoriented on reading.
         training_cases: how many cases training has; None: as many as the fingerprint.
+        region_of_interest: what of an image counts; the fingerprint is of that part.
         mirror_axes_excluded: array axes (0 = z, 1 = y, 2 = x) that are never flipped, since labels come in left/right pairs.
 
     Returns:
@@ -111,6 +114,8 @@ def plan(
 
     normalisation, reasons = normalisations(fingerprint)
     reasons["transpose"] = why_transpose
+    if region_of_interest is not None:
+        reasons["region_of_interest"] = "as asked for: all shapes and intensities here are of the region, found in each case from its PET"
     if chosen.memory_gb != own.memory_gb:
         reasons["memory"] = (
             f"{chosen.memory_gb:g} GB were asked for; preset {own.name} is for {own.memory_gb:g} GB: the elements that it allows are "
@@ -169,6 +174,7 @@ def plan(
         file_ending=file_ending,
         orientation=orientation,
         transpose=transpose,
+        region_of_interest=region_of_interest,
         configurations=configurations,
         reasons=reasons,
     )

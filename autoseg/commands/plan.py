@@ -42,6 +42,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         help="as_stored: no reorientation, as nnU-Net does (default: as the plan that stands, else canonical)",
     )
     options.add_argument(
+        "--region",
+        choices=("whole", "head-and-neck"),
+        help="head-and-neck: prepare, train on and predict a box of 310 x 200 x 200 mm that is found in each case from its PET; labelled "
+        "voxels outside are told (default: as the plan that stands, else whole)",
+    )
+    options.add_argument(
         "-c",
         "--configuration",
         nargs="+",
@@ -68,6 +74,7 @@ def _plan(parsed: argparse.Namespace) -> dict[str, Any]:
         settings=dict(parsed.settings) or None,
         exclude=parsed.exclude,
         orientation=parsed.orientation,
+        region=parsed.region,
         configurations=parsed.configuration,
         replan=parsed.replan,
         work=parsed.work,

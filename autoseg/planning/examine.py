@@ -20,6 +20,7 @@ from autoseg.preprocessing.case_fingerprint import case_fingerprint
 from autoseg.preprocessing.cases import default_workers, failure_text, timed
 from autoseg.workers import Outcome, map_cases
 from planners.fingerprint import CaseFingerprint, Fingerprint, merge
+from planners.plan import Region
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +53,7 @@ def examine(
     keys: Mapping[str, str],
     workers: int | None,
     left_out: Sequence[str] = (),
+    region: Region | None = None,
 ) -> Examined:
     """The fingerprint and each case's facts; results for unchanged files are kept, also those of cases that this plan leaves out.
 
@@ -59,12 +61,13 @@ def examine(
         tolerance: voxels that the corners of a case's images may lie apart.
         keys: {case: hash of what its files hold}.
         left_out: cases of the dataset folder that are not in `dataset`.
+        region: the plan's region of interest: what is measured lies in it.
 
     Raises:
         DatasetError: cases are not usable; all of them are named.
         WorkerError: cases could not be examined for a reason that does not lie in them; the others are kept.
     """
-    path = _cache(workspace, orientation)
+    path = _cache(workspace, orientation, region)
     scope = {
         "version": EXAMINATION_VERSION,
         "orientation": orientation,
@@ -72,6 +75,8 @@ def examine(
         "channels": list(dataset.channels),
         "labels": dataset.labels,
     }
+    if region is not None:
+        scope["region_of_interest"] = region.model_dump(mode="json")
     known = _read_cache(path, scope)
     current: dict[str, Any] = {}
     todo: list[Case] = []
@@ -84,7 +89,7 @@ def examine(
     aside = {name: known[name] for name in left_out if name in known}
     failed: list[Outcome[_Examination]] = []
     cases = {case.name: case for case in todo}
-    for outcome in _run(todo, dataset, orientation, tolerance, workers):
+    for outcome in _run(todo, dataset, _Look(orientation, tolerance, region), workers):
         if outcome.value is None:
             failed.append(outcome)
             continue
@@ -112,21 +117,26 @@ class _Examination:
 
 
 @dataclass(frozen=True)
+class _Look:
+    orientation: Orientation
+    tolerance: float
+    region: Region | None
+
+
+@dataclass(frozen=True)
 class _Task:
     case: Case
     dataset: Dataset
-    orientation: Orientation
-    tolerance: float
+    look: _Look
 
 
 def _examine_case(task: _Task) -> _Examination:
-    facts = check_case(task.case, task.dataset, tolerance=task.tolerance)
-    return _Examination(case_fingerprint(task.case, task.dataset, task.orientation), facts)
+    facts = check_case(task.case, task.dataset, tolerance=task.look.tolerance)
+    fingerprint, cut = case_fingerprint(task.case, task.dataset, task.look.orientation, task.look.region)
+    return _Examination(fingerprint, replace(facts, notes=(*facts.notes, *cut)))
 
 
-def _run(
-    cases: Sequence[Case], dataset: Dataset, orientation: Orientation, tolerance: float, workers: int | None
-) -> Iterable[Outcome[_Examination]]:
+def _run(cases: Sequence[Case], dataset: Dataset, look: _Look, workers: int | None) -> Iterable[Outcome[_Examination]]:
     if not cases:
         return []
     memory = _memory_each(cases)
@@ -141,7 +151,7 @@ def _run(
         memory / 1e9 + 0.3,
     )
     description = replace(dataset, cases=())  # so that a task does not carry all cases
-    tasks = [_Task(case, description, orientation, tolerance) for case in cases]
+    tasks = [_Task(case, description, look) for case in cases]
     outcomes = map_cases(_examine_case, tasks, workers=workers, names=[case.name for case in cases], progress="examining")
     return timed(outcomes, len(cases), workers, "examining")
 
@@ -176,8 +186,9 @@ def _facts_from(document: Mapping[str, Any]) -> CaseFacts:
     return CaseFacts(**plain | {"labels": {int(label): count for label, count in document["labels"].items()}})
 
 
-def _cache(workspace: Workspace, orientation: str) -> Path:
-    return workspace.root / "cases" / f"examined-{orientation}.json"
+def _cache(workspace: Workspace, orientation: str, region: Region | None) -> Path:
+    inside = "" if region is None else "-" + files.sha256_json(region.model_dump(mode="json"))[:8]
+    return workspace.root / "cases" / f"examined-{orientation}{inside}.json"
 
 
 def _read_cache(path: Path, scope: Mapping[str, Any]) -> dict[str, Any]:

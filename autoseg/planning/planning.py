@@ -81,6 +81,7 @@ def plan(
     settings: Mapping[str, Any] | None = None,
     exclude: Sequence[str] | None = None,
     orientation: str | None = None,
+    region: str | None = None,
     configurations: Sequence[str] | None = None,
     replan: bool = False,
     work: str | Path | None = None,
@@ -98,6 +99,7 @@ def plan(
             the machine.
         folds: a scheme, or a file of folds. Each scheme's folds are kept; the one that was asked for last is in use.
         settings: dotted path -> value, put over what the preset gives; in place of all settings that were asked for before.
+        region: "head-and-neck": only a box of that region, found in each case from its PET, is prepared and predicted; "whole": all of it.
         exclude: cases to leave out, in place of those that were left out before; remembered, also by training.
         configurations: those to prepare cases for; default 3d_fullres, or 2d for 2-D data.
         replan: make the plan anew, though one exists.
@@ -116,7 +118,7 @@ def plan(
     workspace.make()
     workspace.plan.parent.mkdir(exist_ok=True)
     with files.FoldLock(workspace.plan.parent / LOCK_NAME, wait=None):
-        decision = decide(opened, workspace, Wish.of(preset, orientation, settings, memory_gb), replan=replan)
+        decision = decide(opened, workspace, Wish.of(preset, orientation, settings, memory_gb, region), replan=replan)
         keys = case_keys(opened.cases, workspace)
         looked = examine(
             opened,
@@ -126,13 +128,14 @@ def plan(
             keys=keys,
             workers=workers,
             left_out=left_out,
+            region=decision.region(opened.channels),
         )
         notes = list(opened.notes)
         if left_out and exclude is None:
             notes.append(f"left out, as asked for before: {list_names(left_out)} (--exclude without names takes them in again)")
         notes += [note for fact in looked.facts for note in fact.notes]
         check_labels(looked.facts, opened.labels)  # raises where there is nothing to learn, before a plan is tried
-        planned = decision.kept or make_plan(opened, name, looked.fingerprint, decision.wish)
+        planned = decision.kept or make_plan(opened, name, looked.fingerprint, decision.wish, decision.region(opened.channels))
         wanted = _wanted(planned, configurations)
         chosen = choose_folds(opened, workspace, folds, looked.facts)
         notes += [*chosen.notes, *check_labels(looked.facts, opened.labels, chosen)]

@@ -9,16 +9,23 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Literal
 
+from pydantic import ValidationError
+
 from autoseg import files
 from autoseg.dataset.dataset import Dataset
 from autoseg.dataset.workspace import Workspace
 from autoseg.errors import PlanError
 from planners import planner
 from planners.fingerprint import Fingerprint
-from planners.plan import Plan, override
+from planners.normalisation import pet_channel
+from planners.plan import HeadAndNeckBox, Plan, Region, override, readable
 from planners.presets import PRESETS
 
 logger = logging.getLogger(__name__)
+
+WHOLE = "whole"
+REGIONS = (WHOLE, "head-and-neck")
+"""What of an image a plan can be for."""
 
 DATASETS_OWN = ("channels", "labels", "transpose", "schema", "name", "preset", "file_ending")
 """Fields of a plan that follow from the dataset, or that have options of their own."""
@@ -33,15 +40,23 @@ class Wish:
         orientation: "canonical" or "as_stored".
         settings: dotted path -> value, put over what the preset gives.
         memory_gb: device memory to plan for; where nothing was ever asked for, the preset's own.
+        region: one of `REGIONS`.
     """
 
     preset: str | None = None
     orientation: str | None = None
     settings: Mapping[str, Any] | None = None
     memory_gb: float | None = None
+    region: str | None = None
 
     @staticmethod
-    def of(preset: str | None, orientation: str | None, settings: Mapping[str, Any] | None, memory_gb: float | None = None) -> Wish:
+    def of(
+        preset: str | None,
+        orientation: str | None,
+        settings: Mapping[str, Any] | None,
+        memory_gb: float | None = None,
+        region: str | None = None,
+    ) -> Wish:
         """The wish; `orientation` among the settings counts as the argument, since it also shapes what is measured.
 
         Raises:
@@ -64,7 +79,9 @@ class Wish:
             settings = left or None
         if orientation not in (None, "canonical", "as_stored"):
             raise PlanError(f"orientation must be canonical or as_stored, found {orientation!r}")
-        return Wish(preset, orientation, None if settings is None else left, memory_gb)
+        if region not in (None, *REGIONS):
+            raise PlanError(f"--region must be one of {', '.join(REGIONS)}, found {region!r}")
+        return Wish(preset, orientation, None if settings is None else left, memory_gb, region)
 
     def over(self, before: Wish) -> Wish:
         """This wish, and where it leaves something open, what was wished before."""
@@ -73,11 +90,16 @@ class Wish:
             before.orientation if self.orientation is None else self.orientation,
             before.settings if self.settings is None else self.settings,
             before.memory_gb if self.memory_gb is None else self.memory_gb,
+            before.region if self.region is None else self.region,
         )
 
     def differences(self, before: Wish) -> list[str]:
         """What is wished for and was something else before, for a message."""
-        pairs = (("--preset", self.preset, before.preset), ("--orientation", self.orientation, before.orientation))
+        pairs = (
+            ("--preset", self.preset, before.preset),
+            ("--orientation", self.orientation, before.orientation),
+            ("--region", self.region, before.region or WHOLE),
+        )
         found = [f"{option} {now} (it was planned with {then})" for option, now, then in pairs if now not in (None, then)]
         if self.memory_gb not in (None, before.target_gb):
             then = "another target" if before.target_gb is None else f"{before.target_gb:g} GB"
@@ -128,6 +150,33 @@ class Decision:
             raise PlanError(f"--set geometry_tolerance: must be a number of voxels, 0 or more, found {found!r}")
         return float(found)
 
+    def region(self, channels: Sequence[str]) -> Region | None:
+        """The region of interest that images are looked at in.
+
+        Args:
+            channels: the dataset's.
+
+        Raises:
+            PlanError: no channel is a PET, or a setting of the region does not fit.
+        """
+        if self.kept:
+            return self.kept.region_of_interest
+        if self.wish.region in (None, WHOLE):
+            return None
+        pet = pet_channel(channels)
+        if pet is None:
+            raise PlanError(
+                f"--region {self.wish.region}: is found from the PET, and none of the channels {', '.join(channels)} is called PET, PT or "
+                "SUV. Leave it out"
+            )
+        if self.orientation != "canonical":
+            raise PlanError(f"--region {self.wish.region}: needs to know where the head is. Leave out --orientation {self.orientation}")
+        own = {key.partition(".")[2]: value for key, value in (self.wish.settings or {}).items() if key.startswith("region_of_interest.")}
+        try:
+            return HeadAndNeckBox.model_validate({"channel": pet} | own)
+        except ValidationError as error:
+            raise PlanError(f"--set region_of_interest: {readable(error)}") from None
+
 
 def decide(dataset: Dataset, workspace: Workspace, wish: Wish, *, replan: bool) -> Decision:
     """Whether the plan that stands stays, found before the dataset is read.
@@ -149,6 +198,7 @@ def decide(dataset: Dataset, workspace: Workspace, wish: Wish, *, replan: bool) 
         asked.get("orientation", standing.orientation),
         asked.get("settings", {}),
         asked.get("memory_gb"),
+        asked.get("region", WHOLE if standing.region_of_interest is None else REGIONS[1]),
     )
     edited = record.get("plan") != found
     different = wish.differences(before)
@@ -175,8 +225,8 @@ def decide(dataset: Dataset, workspace: Workspace, wish: Wish, *, replan: bool) 
     return Decision(before, standing)
 
 
-def make_plan(dataset: Dataset, name: str, fingerprint: Fingerprint, wish: Wish) -> Plan:
-    """A new plan.
+def make_plan(dataset: Dataset, name: str, fingerprint: Fingerprint, wish: Wish, region: Region | None = None) -> Plan:
+    """A new plan, for images of which the region of interest counts.
 
     Raises:
         PlanError: a setting that the plan does not have, a CT channel without labelled voxels.
@@ -190,6 +240,7 @@ def make_plan(dataset: Dataset, name: str, fingerprint: Fingerprint, wish: Wish)
             file_ending=dataset.file_ending,
             orientation="as_stored" if wish.orientation == "as_stored" else "canonical",
             mirror_axes_excluded=dataset.paired_axes,
+            region_of_interest=region,
         )
         return override(made, dict(wish.settings)) if wish.settings else made
     except ValueError as error:
@@ -205,6 +256,7 @@ def write_plan(workspace: Workspace, dataset: Dataset, plan: Plan, wish: Wish, e
     text = plan.to_json()
     asked: dict[str, Any] = {"preset": wish.preset, "orientation": wish.orientation, "settings": dict(wish.settings or {})}
     asked |= {} if wish.memory_gb is None else {"memory_gb": wish.memory_gb}
+    asked |= {} if wish.region in (None, WHOLE) else {"region": wish.region}
     asked |= {"channels": list(dataset.channels), "labels": dataset.labels}
     record = {"asked": asked, "exclude": sorted(exclude), "plan": sha256(text.encode()).hexdigest()}
     files.write_json(workspace.planned, {**workspace.record(), "coming": record})

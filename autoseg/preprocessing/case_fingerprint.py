@@ -10,9 +10,12 @@ import numpy as np
 
 from autoseg.images import Image, orientation_code, reorientation_to_canonical
 from autoseg.preprocessing.cases import read_case
-from autoseg.preprocessing.crop import bounding_box, nonzero_box, nonzero_mask, slices
+from autoseg.preprocessing.crop import Box, bounding_box, nonzero_box, nonzero_mask, slices
 from autoseg.preprocessing.measures import measure
+from autoseg.preprocessing.region import region_box
 from planners.fingerprint import CaseFingerprint, IntensitySketch, sketch
+from planners.labels import LabelScheme
+from planners.plan import Region
 
 if TYPE_CHECKING:
     from autoseg.dataset import Case, Dataset
@@ -22,23 +25,52 @@ SKETCHED = 1 << 21
 which is always sketched whole."""
 
 
-def case_fingerprint(case: Case, dataset: Dataset, orientation: Literal["canonical", "as_stored"]) -> CaseFingerprint:
-    """The fingerprint of one case, each of its files read once.
+def case_fingerprint(
+    case: Case, dataset: Dataset, orientation: Literal["canonical", "as_stored"], region: Region | None = None
+) -> tuple[CaseFingerprint, list[str]]:
+    """The fingerprint of one case, each of its files read once, and what the region of interest takes away from it.
 
     Args:
         case: of the dataset, with a mask.
         dataset: for its label values.
         orientation: the plan's; spacing and shapes are told after reorientation.
+        region: the plan's region of interest.
 
     Raises:
         ImageError: a file cannot be read.
     """
     images, mask = read_case(case)
-    return fingerprint_images(case, images, mask, orientation, tuple(dataset.labels.values()))
+    if region is None:
+        return fingerprint_images(case, images, mask, orientation, tuple(dataset.labels.values())), []
+    turn = reorientation_to_canonical(images[0].geometry)
+    whole = turn.apply_geometry(images[0].geometry)
+    box, note = region_box([turn.apply(image.array) for image in images], whole.spacing, region)
+    notes = [f"case {case.name}: {note}"] if note else []
+    if box is not None and mask is not None:
+        notes += _cut_labels(case, dataset, turn.apply(mask.array), box)
+    return fingerprint_images(case, images, mask, orientation, tuple(dataset.labels.values()), box), notes
+
+
+def _cut_labels(case: Case, dataset: Dataset, mask: np.ndarray, box: Box) -> list[str]:
+    everywhere, kept = label_voxels(mask), label_voxels(mask[slices(box)])
+    notes = []
+    for name, values in LabelScheme(dataset.labels).foreground.items():
+        before, after = (sum(counts.get(value, 0) for value in values) for counts in (everywhere, kept))
+        if after < before:
+            notes.append(
+                f"case {case.name}: {before - after} of {before} voxels of {name!r} lie outside the region of interest: they are not "
+                "trained on, and count as missed when the case is scored"
+            )
+    return notes
 
 
 def fingerprint_images(
-    case: Case, images: Sequence[Image], mask: Image | None, orientation: Literal["canonical", "as_stored"], labels: Sequence[int] = ()
+    case: Case,
+    images: Sequence[Image],
+    mask: Image | None,
+    orientation: Literal["canonical", "as_stored"],
+    labels: Sequence[int] = (),
+    region: Box | None = None,
 ) -> CaseFingerprint:
     """The fingerprint of a case that is in memory already.
 
@@ -48,6 +80,7 @@ def fingerprint_images(
         mask: on the same grid, or None.
         orientation: the plan's.
         labels: values that are counted even where the mask has none of them.
+        region: of the reoriented image, what counts; None: all of it.
     """
     stored = images[0].geometry
     geometry, channels = stored, [image.array for image in images]
@@ -57,6 +90,10 @@ def fingerprint_images(
         geometry, channels = turn.apply_geometry(stored), [turn.apply(channel) for channel in channels]
         values = None if values is None else turn.apply(values)
 
+    shape = channels[0].shape
+    if region is not None:
+        channels = [channel[slices(region)] for channel in channels]
+        values = None if values is None else values[slices(region)]
     box = slices(nonzero_box(channels))
     cropped = [channel[box] for channel in channels]
     inside = nonzero_mask(cropped)
@@ -68,7 +105,7 @@ def fingerprint_images(
         patient=case.patient,
         centre=case.centre,
         spacing=_three(geometry.spacing),
-        shape=_three(channels[0].shape),
+        shape=_three(shape),
         shape_after_crop=_three(cropped[0].shape),
         relative_size=cropped[0].size / channels[0].size,
         orientation=orientation_code(stored),
