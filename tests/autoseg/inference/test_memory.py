@@ -4,6 +4,7 @@ import pytest
 
 from autoseg.errors import ResourceError
 from autoseg.inference.memory import activation_bytes, check_fits, memory_estimate
+from planners.plan import SegResNetSpec
 
 
 def test_parts_by_hand(plan, tiny):
@@ -23,6 +24,20 @@ def test_activations_by_hand(plan, tiny):
     settings = plan.configurations[tiny.name(plan)]
     # 4 features at 8^3 and 8 at 4^3 wait; 5 more maps of 4 features; 2 channels twice, 3 classes four times
     assert activation_bytes(settings, 2, 3) == 4 * (4 * 512 + 8 * 64 + 5 * 4 * 512 + (2 * 2 + 4 * 3) * 512)
+
+
+def test_activations_of_a_segresnet_by_hand(plan, tiny):
+    """As above but for the finest level, where no concatenation lives: 4 maps, not 5."""
+    settings = plan.configurations[tiny.name(plan)]
+    network = SegResNetSpec(
+        features=(4, 8),
+        strides=settings.network.strides,
+        kernels=settings.network.kernels,
+        blocks_per_stage=(1, 2),
+        blocks_per_decoder_stage=(1,),
+    )
+    found = activation_bytes(settings.model_copy(update={"network": network}), 2, 3)
+    assert found == 4 * (4 * 512 + 8 * 64 + 4 * 4 * 512 + (2 * 2 + 4 * 3) * 512)
 
 
 def test_the_slab_does_not_grow_with_the_depth_of_the_image(plan, tiny):
