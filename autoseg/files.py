@@ -19,7 +19,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -66,6 +66,17 @@ def write_bytes(path: str | Path, data: bytes | bytearray | memoryview) -> None:
             os.close(descriptor)
 
 
+def write_chunks(path: str | Path, chunks: Iterable[bytes]) -> None:
+    """Replaces a file's content by pieces that are made one after another, whole or not at all; raises as `write_bytes`."""
+
+    def write(temporary: Path) -> None:
+        with open(temporary, "xb") as stream:
+            for chunk in chunks:
+                stream.write(chunk)
+
+    replace_with(path, write)
+
+
 def write_text(path: str | Path, text: str) -> None:
     """Replaces a file's content by `text` in UTF-8 with the line ends as given; raises as `write_bytes`."""
     write_bytes(path, text.encode("utf-8"))
@@ -96,6 +107,34 @@ def replace_with(path: str | Path, writer: Callable[[Path], None]) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+@contextmanager
+def new_folder(path: str | Path) -> Iterator[Path]:
+    """A temporary folder that becomes `path` when the block ends well, and is removed when it does not: a whole folder or none.
+
+    Write into it with the functions above. A kill leaves a folder with a temporary name beside `path`, never a part of it at `path`.
+
+    Raises:
+        AutosegError: there is something at `path` already that is no empty folder, or the place cannot be written.
+        ResourceError: as `write_bytes`.
+    """
+    path = Path(os.path.abspath(path))
+    temporary = path.with_name(f"{TEMPORARY_PREFIX}{secrets.token_hex(6)}-{path.name[-120:]}")
+    try:
+        if os.path.lexists(path) and not (path.is_dir() and not path.is_symlink() and not any(path.iterdir())):
+            raise AutosegError(f"{path}: is there already and is not replaced. Name another folder, or remove it.")
+        os.makedirs(temporary)
+        try:
+            yield temporary
+            _sync_folder(temporary)
+            os.rename(temporary, path)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise _write_error(path, error) from error
 
 
 def remove_leftovers(folder: str | Path) -> tuple[str, ...]:
@@ -191,25 +230,32 @@ def read_json(path: str | Path, *, error: type[AutosegError] = AutosegError) -> 
         error: the file is missing or unreadable, is no JSON (the line and column are told), or an object has the same key twice.
     """
 
+    try:
+        data = Path(path).read_bytes()
+    except OSError as problem:
+        raise error(f"{path}: cannot be read: {problem.strerror}.") from problem
+    return parse_json(data, str(path), error=error)
+
+
+def parse_json(data: bytes, source: str, *, error: type[AutosegError] = AutosegError) -> Any:
+    """The value in the bytes of a JSON file, which `source` names; arguments and errors as `read_json`."""
+
     def refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found: dict[str, Any] = {}
         for key, value in pairs:
             if key in found:
-                raise error(f"{path}: the key {key!r} stands twice in one object, so one of the two would be lost. Remove one of them.")
+                raise error(f"{source}: the key {key!r} stands twice in one object, so one of the two would be lost. Remove one of them.")
             found[key] = value
         return found
 
     try:
-        text = Path(path).read_bytes().decode("utf-8-sig")
-        return json.loads(text, object_pairs_hook=refuse_duplicates)
-    except OSError as problem:
-        raise error(f"{path}: cannot be read: {problem.strerror}.") from problem
+        return json.loads(data.decode("utf-8-sig"), object_pairs_hook=refuse_duplicates)
     except json.JSONDecodeError as problem:
         raise error(
-            f"{path}: is no valid JSON: {problem.msg} at line {problem.lineno}, column {problem.colno}. Mend the file there."
+            f"{source}: is no valid JSON: {problem.msg} at line {problem.lineno}, column {problem.colno}. Mend the file there."
         ) from problem
     except (ValueError, RecursionError) as problem:
-        raise error(f"{path}: is no valid JSON text in UTF-8: {problem}.") from problem
+        raise error(f"{source}: is no valid JSON text in UTF-8: {problem}.") from problem
 
 
 def sha256_file(path: str | Path) -> str:

@@ -1,4 +1,4 @@
-"""autoseg_convert: datasets and models from other layouts, and the generated ones."""
+"""autoseg_convert: datasets and models from other layouts, and the generated ones; models out and in."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from autoseg.commands.convert_models import RUN_MODELS, add_model_kinds
 from autoseg.commands.entry import RESEARCH_ONLY, add_shared_options, parser, run
 
 EDITIONS = ("2022", "2025", "2026")
@@ -16,13 +17,14 @@ EDITIONS = ("2022", "2025", "2026")
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of the console script."""
-    options = parser("autoseg_convert", "Make a dataset or model folder from something else.")
+    options = parser("autoseg_convert", "Make a dataset or model folder from something else; pass models on.")
     kinds = options.add_subparsers(dest="kind", required=True, metavar="KIND")
     _add_generated(kinds)
     _add_phantom(kinds)
     _add_rule(kinds)
     _add_hecktor(kinds)
     _add_nnunet_model(kinds)
+    add_model_kinds(kinds)
     sys.exit(run(_convert, options, arguments))
 
 
@@ -179,7 +181,14 @@ def _nnunet_model(parsed: argparse.Namespace) -> dict[str, Any]:
     return imported.to_dict()
 
 
-_RUN = {"generated": _generated, "phantom": _phantom, "rule": _rule, "hecktor": _hecktor, "nnunet-model": _nnunet_model}
+_RUN = {
+    "generated": _generated,
+    "phantom": _phantom,
+    "rule": _rule,
+    "hecktor": _hecktor,
+    "nnunet-model": _nnunet_model,
+    **RUN_MODELS,
+}
 
 
 if __name__ == "__main__":

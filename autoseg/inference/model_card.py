@@ -8,7 +8,7 @@ import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from planners.plan import Plan
 
@@ -34,10 +34,17 @@ class FoldFigures:
 def read_figures(fold_folder: Path) -> FoldFigures | None:
     """The figures in a fold's summary.json; None where it is missing or is none."""
     try:
-        document = json.loads((fold_folder / SUMMARY_NAME).read_text(encoding="utf-8"))
+        return figures_from(json.loads((fold_folder / SUMMARY_NAME).read_text(encoding="utf-8")))
+    except (OSError, ValueError, RecursionError):
+        return None
+
+
+def figures_from(document: Any) -> FoldFigures | None:
+    """The figures in a summary's document; None where it is none."""
+    try:
         dice = {str(name): float(value) for name, value in document["dice"].items() if isinstance(value, int | float)}
         return FoldFigures(dice, document.get("out_of_fold", True) is not False)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (KeyError, TypeError, AttributeError):
         return None
 
 
@@ -62,7 +69,7 @@ def model_card(plan: Plan, dataset: ModelDataset, figures: Mapping[str, FoldFigu
         f"- Network: {configuration.network.kind}, {len(configuration.network.features)} stages",
         f"- Fold scheme: {dataset.scheme}; finished folds: {', '.join(figures) or 'none'}",
         *([f"- Origin: {dataset.origin}"] if dataset.origin else []),
-        f"- Written with: {', '.join(f'{name} {version}' for name, version in _versions())}",
+        f"- Written with: {', '.join(f'{name} {version}' for name, version in versions())}",
         "",
         "## Validation of each fold (Dice on the cases that the fold did not train on)",
         "",
@@ -96,7 +103,8 @@ def _table(figures: Mapping[str, FoldFigures | None]) -> list[str]:
     return [*rows, *notes]
 
 
-def _versions() -> list[tuple[str, str]]:
+def versions() -> list[tuple[str, str]]:
+    """What writes this: Python, and the packages that a model's numbers depend on, with their versions."""
     found = [("Python", platform.python_version())]
     for package in ("autoseg", "torch", "numpy", "SimpleITK"):
         try:

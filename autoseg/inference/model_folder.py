@@ -1,6 +1,6 @@
 """The model folder: everything that a prediction needs, in files that cannot run code.
 
-    plan.json  dataset.json  fingerprint.json  fold_K/model.safetensors ...  manifest.json  README.md
+    plan.json  dataset.json  fingerprint.json  metadata.json  fold_K/model.safetensors ...  manifest.json  README.md
     previous_stage/  the same again, for the stage that a cascade continues from
 
 Opening checks the SHA-256 of the documents and of the weights of the folds that are asked for, whatever the other folds are doing.
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from autoseg import files
 from autoseg.errors import ModelError
 from autoseg.inference import model_manifest as manifest
+from autoseg.inference import model_metadata
 from autoseg.inference.model_archive import Unpacked, refuse_pickles, unpack
 from autoseg.inference.model_documents import (
     DATASET_NAME,
@@ -46,6 +47,9 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+OPTIONAL = (FINGERPRINT_NAME, model_metadata.NAME)
+"""Documents that imported models, and those of early releases, do not have."""
+
 READ_WAIT_SECONDS = 10.0
 """How long a reader tries again while a fold is being put in place and the folder does not check."""
 
@@ -59,6 +63,7 @@ class ModelFolder:
         plan, dataset, fingerprint: its documents; `fingerprint` is None where the folder has none (imported models).
         folds: names of the verified folds: "0", "1", ..., a centre, "all".
         hashes: fold -> SHA-256 of its weights.
+        metadata: what metadata.json says, None where the folder has none; nothing is computed from it.
         previous: the model whose masks this one continues from, with the same folds; None where it starts from the images.
     """
 
@@ -68,6 +73,7 @@ class ModelFolder:
     fingerprint: Fingerprint | None
     folds: tuple[str, ...]
     hashes: dict[str, str]
+    metadata: dict[str, Any] | None = None
     previous: ModelFolder | None = None
     _unpacked: Any = field(default=None, repr=False, compare=False)
 
@@ -98,7 +104,8 @@ class ModelFolder:
         wanted = None if folds is None else tuple(dict.fromkeys(str(fold) for fold in folds))
         if path.is_file() and zipfile.is_zipfile(path):
             holder = Unpacked()
-            return _open_folder(unpack(path, holder.folder, PLAN_NAME), str(path), wanted, holder)
+            unpack(path, holder.folder)
+            return _open_folder(holder.folder, str(path), wanted, holder)
         if not path.is_dir():
             raise ModelError(f"{path}: there is no model folder here, and no zip archive of one")
         deadline = time.monotonic() + READ_WAIT_SECONDS
@@ -178,7 +185,7 @@ def _open_folder(folder: Path, source: str, wanted: tuple[str, ...] | None, hold
         folds, hashes, problems = _verify_folds(folder, source, entries, wanted)
     if problems:
         raise ModelError(f"{source}: not what {manifest.NAME} says: {'; '.join(problems)}. Copy the folder again")
-    plan = parse_plan(documents[PLAN_NAME], str(folder / PLAN_NAME))
+    plan = parse_plan(documents[PLAN_NAME], f"{source}: {PLAN_NAME}")
     dataset = parse_dataset(documents[DATASET_NAME], f"{source}: {DATASET_NAME}")
     check_configuration(plan, dataset, source)
     fingerprint = None
@@ -187,8 +194,11 @@ def _open_folder(folder: Path, source: str, wanted: tuple[str, ...] | None, hold
             fingerprint = Fingerprint.from_json(documents[FINGERPRINT_NAME].decode())
         except (ValueError, KeyError, TypeError) as error:
             raise ModelError(f"{source}: {FINGERPRINT_NAME} does not fit its schema: {error}") from None
+    metadata = None
+    if model_metadata.NAME in documents:
+        metadata = model_metadata.parse(documents[model_metadata.NAME], f"{source}: {model_metadata.NAME}")
     previous = _open_previous(folder, source, plan, dataset.configuration, folds)
-    return ModelFolder(folder, plan, dataset, fingerprint, folds, hashes, previous, holder)
+    return ModelFolder(folder, plan, dataset, fingerprint, folds, hashes, metadata, previous, holder)
 
 
 def _open_previous(folder: Path, source: str, plan: Plan, configuration: str, folds: tuple[str, ...]) -> ModelFolder | None:
@@ -208,15 +218,15 @@ def _open_previous(folder: Path, source: str, plan: Plan, configuration: str, fo
 def _documents(folder: Path, entries: Mapping[str, manifest.Entry]) -> tuple[dict[str, bytes], list[str]]:
     """The documents' contents, and what is wrong with them. What is checked is what is used: each is read once."""
     found, problems = {}, []
-    for name in (PLAN_NAME, DATASET_NAME, FINGERPRINT_NAME):
-        optional = name == FINGERPRINT_NAME and (name not in entries or not manifest.is_held(entries[name]))
+    for name in (PLAN_NAME, DATASET_NAME, *OPTIONAL):
+        optional = name in OPTIONAL and (name not in entries or not manifest.is_held(entries[name]))
         try:
             data = (folder / name).read_bytes()
         except OSError as error:
             if not optional:
                 problems.append(f"{name} cannot be read ({error.strerror})")
             continue
-        if name == FINGERPRINT_NAME and name not in entries:
+        if name in OPTIONAL and name not in entries:
             continue
         _, problem = manifest.damage(folder / name, entries.get(name), data)
         if problem:

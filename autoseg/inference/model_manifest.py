@@ -30,18 +30,34 @@ def read_entries(folder: Path) -> dict[str, Entry]:
     Raises:
         ModelError: there is no manifest, or it is malformed.
     """
-    path = folder / NAME
-    document = files.read_json(path, error=ModelError)
-    entries = document.get("files") if isinstance(document, dict) and document.get("schema") == SCHEMA else None
+    return _entries(files.read_json(folder / NAME, error=ModelError), str(folder / NAME))
+
+
+def parse_entries(data: bytes, source: str) -> dict[str, Entry]:
+    """The same from a manifest's bytes; `source` names it in errors."""
+    return _entries(files.parse_json(data, source, error=ModelError), source)
+
+
+def _entries(value: Any, source: str) -> dict[str, Entry]:
+    entries = value.get("files") if isinstance(value, dict) and value.get("schema") == SCHEMA else None
     if not isinstance(entries, dict) or not all(isinstance(entry, dict) for entry in entries.values()):
-        raise ModelError(f"{path}: is no manifest of schema {SCHEMA}. Get the folder again from where it came.")
+        raise ModelError(f"{source}: is no manifest of schema {SCHEMA}. Get the model again from where it came.")
     return entries
 
 
 def write_entries(folder: Path, entries: Mapping[str, Entry]) -> None:
     """Replaces the manifest."""
-    ordered = {name: entries[name] for name in sorted(entries)}
-    files.write_json(folder / NAME, {"schema": SCHEMA, "files": ordered})
+    files.write_json(folder / NAME, document(entries))
+
+
+def document(entries: Mapping[str, Entry]) -> dict[str, Any]:
+    """The manifest's JSON document."""
+    return {"schema": SCHEMA, "files": {name: entries[name] for name in sorted(entries)}}
+
+
+def measure(data: bytes) -> Entry:
+    """The entry of a file with this content."""
+    return {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
 
 
 def accepted(entry: Entry | None) -> list[Entry]:
@@ -106,13 +122,9 @@ def replace_files(folder: Path, entries: Mapping[str, Entry], contents: Mapping[
         entries: of all files that stay or are replaced, as `settled` gives them.
         contents: file name -> new content.
     """
-    new = {name: _measure(data) for name, data in contents.items()}
+    new = {name: measure(data) for name, data in contents.items()}
     between = {name: entries.get(name, {}) | ({INCOMING: entry} if entries.get(name) != entry else {}) for name, entry in new.items()}
     write_entries(folder, {**entries, **between})
     for name, data in contents.items():
         files.write_bytes(folder / name, data)
     write_entries(folder, {**entries, **new})
-
-
-def _measure(data: bytes) -> Entry:
-    return {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}

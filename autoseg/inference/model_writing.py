@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 from autoseg import files
 from autoseg.errors import LockError, ModelError
 from autoseg.inference import model_manifest as manifest
-from autoseg.inference.model_card import model_card, read_figures
+from autoseg.inference import model_metadata
+from autoseg.inference.model_card import FoldFigures, model_card, read_figures
 from autoseg.inference.model_documents import (
     CARD_NAME,
     DATASET_NAME,
@@ -30,6 +31,7 @@ from autoseg.inference.model_documents import (
     applied,
     check_configuration,
     finished_folds,
+    in_order,
     read_dataset,
     read_plan,
     weights_name,
@@ -68,7 +70,7 @@ def write_model_folder(
     """
     folder = Path(folder)
     check_configuration(plan, dataset, str(folder))
-    contents = {PLAN_NAME: plan.to_json().encode(), DATASET_NAME: _json_bytes(dataset.to_dict())}
+    contents = {PLAN_NAME: plan.to_json().encode(), DATASET_NAME: json_bytes(dataset.to_dict())}
     if fingerprint is not None:
         contents[FINGERPRINT_NAME] = without_names(fingerprint).to_json().encode()
     # Weights come last: whoever finds them finds the plan that they belong to.
@@ -76,6 +78,7 @@ def write_model_folder(
     with _lock(folder):
         _make_way(folder, plan, dataset.configuration, set(weights or {}))
         entries = manifest.settled(folder, _names(folder))
+        contents = {model_metadata.NAME: _metadata(folder, plan, dataset, set(finished_folds(folder)) - set(weights or {})), **contents}
         manifest.replace_files(folder, entries, contents)
         _write_card(folder, plan, dataset)
     return folder
@@ -112,11 +115,11 @@ def remove_fold(folder: str | Path, fold: str) -> None:
             manifest.write_entries(folder, manifest.settled(folder, [name for name in _names(folder) if name != weights_name(fold)]))
         (folder / weights_name(fold)).unlink(missing_ok=True)
         if (folder / PLAN_NAME).is_file() and (folder / DATASET_NAME).is_file():
-            _write_card(folder, read_plan(folder), read_dataset(folder, str(folder)))
+            _describe(folder, read_plan(folder), read_dataset(folder, str(folder)))
 
 
 def update_model_folder(folder: str | Path) -> tuple[str, ...]:
-    """Rewrites manifest and model card after a fold was validated or removed; the names of the finished folds.
+    """Rewrites manifest, metadata and model card after a fold was validated or removed; the names of the finished folds.
 
     Weights that the manifest does not list are measured and listed; entries of files that are gone go; entries of files that are there
     stay as they are. Safe beside other folds doing the same.
@@ -126,9 +129,7 @@ def update_model_folder(folder: str | Path) -> tuple[str, ...]:
     """
     folder = Path(folder)
     with _lock(folder):
-        plan, dataset = read_plan(folder), read_dataset(folder, str(folder))
-        manifest.write_entries(folder, manifest.settled(folder, _names(folder)))
-        _write_card(folder, plan, dataset)
+        _describe(folder, read_plan(folder), read_dataset(folder, str(folder)))
         return finished_folds(folder)
 
 
@@ -139,8 +140,8 @@ def without_names(fingerprint: Fingerprint) -> Fingerprint:
 
 
 def _names(folder: Path) -> list[str]:
-    """The files that the manifest lists: all that a prediction depends on. The card is for people and changes at other times."""
-    documents = [name for name in (PLAN_NAME, DATASET_NAME, FINGERPRINT_NAME) if (folder / name).is_file()]
+    """The files that the manifest lists: the documents and the weights. The card is for people and changes at other times."""
+    documents = [name for name in (PLAN_NAME, DATASET_NAME, FINGERPRINT_NAME, model_metadata.NAME) if (folder / name).is_file()]
     return [*documents, *(weights_name(fold) for fold in finished_folds(folder))]
 
 
@@ -150,12 +151,30 @@ def _packed(tensors: Mapping[str, torch.Tensor]) -> bytes:
     return save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
 
 
-def _json_bytes(document: Any) -> bytes:
+def json_bytes(document: Any) -> bytes:
+    """A document as the files of a model folder hold it."""
     return (json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
+def fold_figures(folder: Path, known: Mapping[str, Any], folds: Iterable[str]) -> dict[str, FoldFigures | None]:
+    """Each fold's validation: from its summary, else as the metadata `known` tell it."""
+    return {fold: read_figures(folder / f"{FOLD_PREFIX}{fold}") or model_metadata.known_figures(known, fold) for fold in folds}
+
+
+def _metadata(folder: Path, plan: Plan, dataset: ModelDataset, folds: Iterable[str]) -> bytes:
+    known = model_metadata.read_known(folder)
+    return json_bytes(model_metadata.metadata(plan, dataset, fold_figures(folder, known, in_order(folds)), known))
+
+
+def _describe(folder: Path, plan: Plan, dataset: ModelDataset) -> None:
+    """Rewrites what is told about the folds that are there: manifest, metadata, card."""
+    document = _metadata(folder, plan, dataset, finished_folds(folder))
+    manifest.replace_files(folder, manifest.settled(folder, _names(folder)), {model_metadata.NAME: document})
+    _write_card(folder, plan, dataset)
+
+
 def _write_card(folder: Path, plan: Plan, dataset: ModelDataset) -> None:
-    figures = {fold: read_figures(folder / f"{FOLD_PREFIX}{fold}") for fold in finished_folds(folder)}
+    figures = fold_figures(folder, model_metadata.read_known(folder), finished_folds(folder))
     files.write_text(folder / CARD_NAME, model_card(plan, dataset, figures))
 
 

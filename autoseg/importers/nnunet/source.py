@@ -13,7 +13,7 @@ from autoseg import files
 from autoseg.dataset.case import list_names
 from autoseg.errors import ModelError
 from autoseg.importers.nnunet.checkpoint import CHECKPOINTS
-from autoseg.inference.model_archive import Unpacked, unpack
+from autoseg.inference.model_archive import Unpacked, unpack_chosen
 
 PLANS, DATASET, SUMMARY = "plans.json", "dataset.json", "validation/summary.json"
 ALL = "all"
@@ -93,7 +93,7 @@ def find_model(source: Path, *, model: str | None = None, checkpoint: str = "fin
     if source.is_file() and zipfile.is_zipfile(source):
         holder = Unpacked()
         root = holder.folder
-        unpack(source, root, PLANS, only=lambda name: _is_wanted(name, checkpoint))
+        unpack_chosen(source, root, lambda name: _is_wanted(name, checkpoint))
     elif not source.is_dir():
         raise ModelError(f"{source}: there is no folder here, and no zip archive")
     found = _model_folders(root)

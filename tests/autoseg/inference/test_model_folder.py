@@ -17,6 +17,8 @@ from autoseg.inference.model_folder import ModelFolder
 from autoseg.inference.model_writing import remove_fold, update_model_folder, write_model_folder
 from planners.plan import override
 
+WEIGHTS = ("fold_0/model.safetensors", "fold_1/model.safetensors")
+
 
 def put_weights(fold_folder, tensors):
     """Weights that no writer of models put there."""
@@ -68,7 +70,7 @@ def test_the_card_says_what_people_must_know(model):
     ModelFolder.open(model)
 
 
-@pytest.mark.parametrize("name", ["plan.json", "dataset.json", "fingerprint.json", "fold_1/model.safetensors"])
+@pytest.mark.parametrize("name", ["plan.json", "dataset.json", "fingerprint.json", "metadata.json", "fold_1/model.safetensors"])
 @pytest.mark.parametrize("damage", ["flip", "cut", "remove"])
 def test_damage_is_found_and_the_file_named(model, name, damage):
     path = model / name
@@ -226,7 +228,8 @@ def test_an_archive_that_reaches_out_is_refused_before_any_write(model, tmp_path
 def test_an_archive_with_damaged_compressed_bytes_is_told(model, tmp_path, at):
     path = tmp_path / "model.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.write(model / "plan.json", "plan.json")
+        for name in ("manifest.json", "plan.json", "dataset.json", "metadata.json", "fingerprint.json", *WEIGHTS):
+            archive.write(model / name, name)
         entry = archive.getinfo("plan.json")
     content = bytearray(path.read_bytes())
     start = entry.header_offset + 30 + len("plan.json")
@@ -298,7 +301,7 @@ def test_a_kill_at_any_write_leaves_a_model_that_opens(model, tiny, plan, monkey
             raise KeyboardInterrupt
         replace(source, target)
 
-    for number in range(6):  # manifest, plan, dataset, weights, manifest, card
+    for number in range(8):  # manifest, metadata, plan, dataset, two folds' weights, manifest, card
         calls["left"] = number
         weights = {fold: tiny.network(plan, 10 + number).state_dict() for fold in ("0", "2")}
         with monkeypatch.context() as patch:
