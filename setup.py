@@ -4,6 +4,7 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
+ONNX = ["onnx>=1.16", "onnxruntime>=1.18"]
 COMMANDS = ("plan", "train", "predict", "evaluate", "convert")
 
 setup(
@@ -37,6 +38,7 @@ setup(
     extras_require={
         "prognosis": ["scikit-survival>=0.24"],
         "tensorboard": ["tensorboard>=2.16"],
+        "onnx": ONNX,
         "dev": [
             "pytest>=8",
             "pytest-cov",
@@ -48,6 +50,7 @@ setup(
             "import-linter",
             "nibabel",
             "tensorboard>=2.16",
+            *ONNX,
         ],
     },
     entry_points={

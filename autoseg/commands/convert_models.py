@@ -83,7 +83,7 @@ def _import(parsed: argparse.Namespace) -> dict[str, Any]:
 
 
 def _onnx(parsed: argparse.Namespace) -> dict[str, Any]:
-    from autoseg.onnx import export_onnx
+    from autoseg.inference.onnx_export import export_onnx
 
     result = export_onnx(parsed.model, parsed.output, folds=parsed.folds)
     print(result.text())

@@ -23,7 +23,7 @@ from pathlib import Path, PurePosixPath
 from autoseg import files
 from autoseg.errors import ModelError
 from autoseg.inference import model_manifest as manifest
-from autoseg.inference.model_documents import CARD_NAME, PLAN_NAME, fold_of
+from autoseg.inference.model_documents import CARD_NAME, PLAN_NAME, PREVIOUS_NAME, fold_of
 
 PICKLED = {".pt", ".pth", ".pkl", ".pickle", ".bin", ".ckpt", ".joblib", ".npz", ".dill", ".model"}
 """Endings of formats that are, or may hold, pickles."""
@@ -58,8 +58,8 @@ class Contents:
     """What of an archive belongs to the model.
 
     Attributes:
-        members: name in the model folder -> the archive's entry.
-        listed: name -> what the manifest says of it; every one is among the members.
+        members: name in the model folder -> the archive's entry; files of a previous stage lie under `previous_stage/`.
+        listed: name -> what its model's manifest says of it.
         left_out: names of the archive's other files, which are never read.
     """
 
@@ -81,7 +81,7 @@ def refuse_pickles(folder: Path, source: str) -> None:
 def unpack(archive: Path, target: Path) -> Contents:
     """Unpacks the model in an archive that somebody else made into `target`: its manifest, what that lists, and the card.
 
-    The model may lie in a folder inside the archive; in `target` it does not.
+    The model may lie in a folder inside the archive; in `target` it does not. The model that a cascade continues from comes along.
 
     Raises:
         ModelError: the archive reaches out of `target`, holds links, pickles, one name twice or encrypted files, unpacks to more than a
@@ -133,7 +133,15 @@ def inspect(opened: zipfile.ZipFile, source: str) -> Contents:
     _check_directory(entries, opened.start_dir, source)
     names = {entry.filename: entry for entry in entries if not entry.is_dir()}
     prefix = _model_prefix(names, source)
-    inside = {name.removeprefix(prefix): entry for name, entry in names.items() if name.startswith(prefix)}
+    members, listed = _model(opened, {name.removeprefix(prefix): entry for name, entry in names.items() if name.startswith(prefix)}, source)
+    kept = {member.filename for member in members.values()}
+    return Contents(members, listed, tuple(name for name in names if name not in kept))
+
+
+def _model(
+    opened: zipfile.ZipFile, inside: Mapping[str, zipfile.ZipInfo], source: str
+) -> tuple[dict[str, zipfile.ZipInfo], dict[str, manifest.Entry]]:
+    """The members of a model and what its manifest says of them, and the same of the model that it continues from."""
     if manifest.NAME not in inside:
         raise ModelError(f"{source}: is not a complete model folder: {manifest.NAME} missing. Finished training writes it")
     data = b"".join(_chunks(opened, _small(inside[manifest.NAME], source)))
@@ -146,8 +154,13 @@ def inspect(opened: zipfile.ZipFile, source: str) -> Contents:
     for name, member in members.items():
         if not fold_of(name):
             _small(member, source)
-    kept = {member.filename for member in members.values()}
-    return Contents(members, listed, tuple(name for name in names if name not in kept))
+    before = f"{PREVIOUS_NAME}/"
+    previous = {name.removeprefix(before): entry for name, entry in inside.items() if name.startswith(before)}
+    if previous:
+        more, more_listed = _model(opened, previous, f"{source}, {PREVIOUS_NAME}")
+        members |= {before + name: member for name, member in more.items()}
+        listed |= {before + name: entry for name, entry in more_listed.items()}
+    return members, listed
 
 
 def check_contents(opened: zipfile.ZipFile, contents: Contents, source: str) -> None:

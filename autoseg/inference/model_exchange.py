@@ -15,7 +15,7 @@ from autoseg.inference import model_manifest as manifest
 from autoseg.inference import model_metadata
 from autoseg.inference.model_archive import check_contents, inspect, opened_archive, unpack
 from autoseg.inference.model_card import model_card
-from autoseg.inference.model_documents import CARD_NAME, fold_of
+from autoseg.inference.model_documents import CARD_NAME, PREVIOUS_NAME, fold_of
 from autoseg.inference.model_folder import ModelFolder
 from autoseg.inference.model_writing import fold_figures, json_bytes
 
@@ -77,17 +77,13 @@ def export_model(
     if archive.exists():
         raise ModelError(f"{archive}: is there already and is not replaced. Name another file, or remove it")
     opened = ModelFolder.open(model, folds)
-    listed = {name: entry for name, entry in manifest.read_entries(opened.folder).items() if fold_of(name) in {"", *opened.folds}}
-    described = _described(opened, settings or {})
-    kept = {name: _held(opened, name, entry) for name, entry in listed.items() if name not in described}
-    entries = kept | {name: manifest.measure(data) for name, data in described.items()}
+    stages = _stages(opened)
+    parts = [_part(stage, f"{PREVIOUS_NAME}/" * depth, {} if depth else settings or {}) for depth, stage in enumerate(stages)]
 
     def write(temporary: Path) -> None:
         with zipfile.ZipFile(temporary, "x") as packed:
-            for name, data in {manifest.NAME: json_bytes(manifest.document(entries)), **described}.items():
-                packed.writestr(_entry(name), data)
-            for name in sorted(kept, key=lambda name: (bool(fold_of(name)), name)):
-                _pack(packed, opened.folder / name, name, kept[name])
+            for part in parts:
+                part.write(packed)
         with opened_archive(temporary) as packed:  # what the disk gives back is what was meant
             check_contents(packed, inspect(packed, str(archive)), str(archive))
 
@@ -116,11 +112,53 @@ def import_model(archive: str | Path, folder: str | Path) -> Exchanged:
         contents = unpack(archive, fresh)
         try:
             opened = ModelFolder.open(fresh)
-            for fold in opened.folds:
-                opened.load_network(fold)
+            for stage in _stages(opened):
+                for fold in stage.folds:
+                    stage.load_network(fold)
         except ModelError as error:
             raise ModelError(str(error).replace(str(fresh), str(archive))) from None
     return Exchanged(folder, opened.dataset.name, opened.folds, archive.stat().st_size, contents.left_out)
+
+
+def _stages(opened: ModelFolder) -> list[ModelFolder]:
+    """The model, and those that it continues from."""
+    return [opened, *(_stages(opened.previous) if opened.previous else [])]
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One model of an archive: its files on the disk with their entries, and the documents that are made anew. `prefix`: where it goes."""
+
+    folder: Path
+    prefix: str
+    kept: Mapping[str, manifest.Entry]
+    described: Mapping[str, bytes]
+
+    def write(self, packed: zipfile.ZipFile) -> None:
+        """Appends the model to an archive, documents first."""
+        entries = {**self.kept, **{name: manifest.measure(data) for name, data in self.described.items()}}
+        for name, data in {manifest.NAME: json_bytes(manifest.document(entries)), **self.described}.items():
+            packed.writestr(_entry(self.prefix, name), data)
+        for name in sorted(self.kept, key=lambda name: (bool(fold_of(name)), name)):
+            self._pack(packed, name)
+
+    def _pack(self, packed: zipfile.ZipFile, name: str) -> None:
+        path, digest = self.folder / name, hashlib.sha256()
+        large = path.stat().st_size > 1 << 31
+        with open(path, "rb") as source, packed.open(_entry(self.prefix, name), "w", force_zip64=large) as target:
+            while chunk := source.read(_CHUNK):
+                digest.update(chunk)
+                target.write(chunk)
+        if digest.hexdigest() != self.kept[name].get("sha256"):
+            raise ModelError(f"{path}: is not what {manifest.NAME} says, or changed while it was packed. Run again")
+
+
+def _part(opened: ModelFolder, prefix: str, settings: Mapping[str, str]) -> _Part:
+    """What of an opened model is packed: all that its manifest lists, without the folds that were not opened."""
+    described = _described(opened, settings)
+    listed = {name: entry for name, entry in manifest.read_entries(opened.folder).items() if fold_of(name) in {"", *opened.folds}}
+    kept = {name: _held(opened, name, entry) for name, entry in listed.items() if name not in described}
+    return _Part(opened.folder, prefix, kept, described)
 
 
 def _described(opened: ModelFolder, settings: Mapping[str, str]) -> dict[str, bytes]:
@@ -140,19 +178,9 @@ def _held(opened: ModelFolder, name: str, entry: manifest.Entry) -> manifest.Ent
     return next((choice for choice in choices if choice.get("sha256") == digest), choices[0])
 
 
-def _entry(name: str) -> zipfile.ZipInfo:
-    entry = zipfile.ZipInfo(name, EPOCH)
+def _entry(prefix: str, name: str) -> zipfile.ZipInfo:
+    entry = zipfile.ZipInfo(prefix + name, EPOCH)
     entry.external_attr = 0o100644 << 16
     # Weights are noise to a packer: deflating them costs minutes and saves a few percent.
     entry.compress_type = zipfile.ZIP_STORED if fold_of(name) else zipfile.ZIP_DEFLATED
     return entry
-
-
-def _pack(packed: zipfile.ZipFile, path: Path, name: str, entry: manifest.Entry) -> None:
-    digest = hashlib.sha256()
-    with open(path, "rb") as source, packed.open(_entry(name), "w", force_zip64=path.stat().st_size > 1 << 31) as target:
-        while chunk := source.read(_CHUNK):
-            digest.update(chunk)
-            target.write(chunk)
-    if digest.hexdigest() != entry.get("sha256"):
-        raise ModelError(f"{path}: is not what {manifest.NAME} says, or changed while it was packed. Run again")

@@ -161,3 +161,19 @@ def test_weights_are_stored_and_documents_deflated(model, tmp_path):
         methods = {entry.filename: entry.compress_type for entry in archive.infolist()}
     assert methods["fold_0/model.safetensors"] == zipfile.ZIP_STORED
     assert methods["plan.json"] == zipfile.ZIP_DEFLATED
+
+
+def test_the_model_that_a_cascade_continues_from_goes_along(model, make_model, plan, tmp_path):
+    make_model(plan, ("0", "1"), name="model/previous_stage")
+    exported = export_model(model, tmp_path / "m.zip", folds=["0"])
+    imported = import_model(exported.path, tmp_path / "in")
+    assert ModelFolder.open(imported.path / "previous_stage").folds == ("0",)
+    assert ModelFolder.open(imported.path / "previous_stage").key() == ModelFolder.open(model / "previous_stage", ["0"]).key()
+    assert imported.left_out == ()
+    (model / "previous_stage" / "fold_0" / "model.safetensors").write_bytes(b"other")
+    with pytest.raises(ModelError, match="fold_0/model.safetensors has 5 bytes"):
+        export_model(model, tmp_path / "n.zip")
+    with zipfile.ZipFile(tmp_path / "m.zip", "a") as archive:
+        archive.writestr("previous_stage/fold_7/model.safetensors", b"x")
+    with pytest.raises(ModelError, match="previous_stage: not what manifest.json says: fold_7/model.safetensors is not listed"):
+        import_model(tmp_path / "m.zip", tmp_path / "in2")
