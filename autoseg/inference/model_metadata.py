@@ -54,6 +54,7 @@ def metadata(plan: Plan, dataset: ModelDataset, figures: Mapping[str, FoldFigure
         "pytorch_version": packages.get("torch", ""),
         "numpy_version": packages.get("numpy", ""),
         "required_packages_version": {name: version for name, version in packages.items() if name not in {"autoseg", "torch", "numpy"}},
+        "origin": dataset.origin,
         "data_type": dataset.file_ending,
         "image_classes": f"one file a channel, in this order: {', '.join(dataset.channels)}",
         "label_classes": ", ".join(f"{value} {name}" for name, value in plan.labels.items()),

@@ -4,6 +4,7 @@ import hashlib
 import json
 import subprocess
 import zipfile
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from autoseg.errors import AutosegError, ModelError
 from autoseg.inference.model_exchange import export_model, import_model
 from autoseg.inference.model_folder import ModelFolder
 from autoseg.inference.model_writing import update_model_folder, write_model_folder
+from autoseg.networks import build_network
 
 
 @pytest.fixture
@@ -163,17 +165,27 @@ def test_weights_are_stored_and_documents_deflated(model, tmp_path):
     assert methods["plan.json"] == zipfile.ZIP_DEFLATED
 
 
-def test_the_model_that_a_cascade_continues_from_goes_along(model, make_model, plan, tmp_path):
-    make_model(plan, ("0", "1"), name="model/previous_stage")
-    exported = export_model(model, tmp_path / "m.zip", folds=["0"])
-    imported = import_model(exported.path, tmp_path / "in")
-    assert ModelFolder.open(imported.path / "previous_stage").folds == ("0",)
-    assert ModelFolder.open(imported.path / "previous_stage").key() == ModelFolder.open(model / "previous_stage", ["0"]).key()
+def test_the_model_that_a_cascade_continues_from_goes_along(tiny, plan, tmp_path):
+    full = plan.configurations["3d_fullres"]
+    second = full.model_copy(update={"previous_stage": "3d_lowres"})
+    cascade = plan.model_copy(update={"configurations": {"3d_cascade_fullres": second, "3d_lowres": full}})
+    model = tmp_path / "model"
+    for name, folder in (("3d_cascade_fullres", model), ("3d_lowres", model / "previous_stage")):
+        dataset = replace(tiny.dataset(cascade), configuration=name)
+        networks = {str(fold): build_network(full.network, cascade.input_channels(name), 3, 3, seed=fold) for fold in range(2)}
+        write_model_folder(
+            folder, plan=cascade, dataset=dataset, weights={fold: network.state_dict() for fold, network in networks.items()}
+        )
+    imported = import_model(export_model(model, tmp_path / "m.zip", folds=["0"]).path, tmp_path / "in")
+    assert ModelFolder.open(imported.path).key() == ModelFolder.open(model, ["0"]).key()
+    assert ModelFolder.open(imported.path).previous.folds == ("0",)
     assert imported.left_out == ()
-    (model / "previous_stage" / "fold_0" / "model.safetensors").write_bytes(b"other")
-    with pytest.raises(ModelError, match="fold_0/model.safetensors has 5 bytes"):
-        export_model(model, tmp_path / "n.zip")
+    channels = ModelFolder.open(imported.path).metadata["network_data_format"]["inputs"]["image"]["channel_def"]
+    assert list(channels.values()) == ["CT", "PT", "mask of tumour from 3d_lowres", "mask of node from 3d_lowres"]
     with zipfile.ZipFile(tmp_path / "m.zip", "a") as archive:
         archive.writestr("previous_stage/fold_7/model.safetensors", b"x")
     with pytest.raises(ModelError, match="previous_stage: not what manifest.json says: fold_7/model.safetensors is not listed"):
         import_model(tmp_path / "m.zip", tmp_path / "in2")
+    (model / "previous_stage" / "fold_0" / "model.safetensors").write_bytes(b"other")
+    with pytest.raises(ModelError, match="fold_0/model.safetensors has 5 bytes"):
+        export_model(model, tmp_path / "n.zip")

@@ -3,6 +3,7 @@
 import ast
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import contract_reader
@@ -21,7 +22,7 @@ from autoseg.inference.onnx_export import TOLERANCE, export_onnx
 from autoseg.inference.onnx_graph import onnx_model
 from autoseg.inference.predictor import Predictor
 from autoseg.networks import NETWORKS, build_network
-from planners.plan import ResidualUNetSpec, UNetSpec, ZScoreNormalisation
+from planners.plan import ResidualUNetSpec, SegResNetSpec, UNetSpec, ZScoreNormalisation
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "model-1"
 
@@ -36,6 +37,7 @@ def stages(dimension):
 SPECS = {
     "unet": lambda d: UNetSpec(**stages(d), convs_per_stage=(1, 2, 1), convs_per_decoder_stage=(1, 1)),
     "residual_unet": lambda d: ResidualUNetSpec(**stages(d), blocks_per_stage=(1, 2, 1), convs_per_decoder_stage=(1, 1)),
+    "segresnet": lambda d: SegResNetSpec(**stages(d), blocks_per_stage=(1, 2, 1), blocks_per_decoder_stage=(1, 1)),
 }
 
 
@@ -70,7 +72,8 @@ def test_logits_equal_torchs_for_any_batch(kind, dimension, patch):
     assert session.get_outputs()[0].shape == ["batch", 3, *patch]
     named = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     state = {name: tensor for name, tensor in network.state_dict().items() if name in named}
-    assert set(network.state_dict()) - set(named) == {name for name in network.state_dict() if name.startswith("decoder.heads.0")}
+    unused = {name for name in network.state_dict() if name.startswith(("decoder.heads.0", "decoder.norms.0"))}  # deep supervision
+    assert set(network.state_dict()) - set(named) == unused
     assert all(np.array_equal(named[name], tensor.numpy()) for name, tensor in state.items())
 
 
@@ -198,10 +201,13 @@ def test_without_the_extra_one_line_says_what_to_install(make_model, plan, tmp_p
 
 
 def test_a_second_stage_is_refused(tiny, plan, tmp_path):
-    name = next(iter(plan.configurations))
-    second = plan.configurations[name].model_copy(update={"previous_stage": "3d_lowres"})
-    cascade = plan.model_copy(update={"configurations": {name: second}})
-    network = build_network(second.network, cascade.input_channels(name), 3, second.dimension)
-    model = write_model_folder(tmp_path / "cascade", plan=cascade, dataset=tiny.dataset(cascade), weights={"0": network.state_dict()})
+    full = plan.configurations["3d_fullres"]
+    second = full.model_copy(update={"previous_stage": "3d_lowres"})
+    cascade = plan.model_copy(update={"configurations": {"3d_cascade_fullres": second, "3d_lowres": full}})
+    for name, folder in (("3d_cascade_fullres", tmp_path / "model"), ("3d_lowres", tmp_path / "model" / "previous_stage")):
+        dataset = replace(tiny.dataset(cascade), configuration=name)
+        network = build_network(full.network, cascade.input_channels(name), 3, 3)
+        write_model_folder(folder, plan=cascade, dataset=dataset, weights={"0": network.state_dict()})
     with pytest.raises(ModelError, match="continues from the masks of 3d_lowres"):
-        export_onnx(model, tmp_path / "onnx")
+        export_onnx(tmp_path / "model", tmp_path / "onnx")
+    export_onnx(tmp_path / "model" / "previous_stage", tmp_path / "onnx")
