@@ -1,4 +1,4 @@
-"""How hard to augment, from the patch's shape and the channels' normalisation."""
+"""How hard to augment, from the patch's shape and the channels' normalisation; how the centres change that, `centre_rules` knows."""
 
 from __future__ import annotations
 

@@ -1,11 +1,15 @@
-"""Which normalisation a channel gets, from its name."""
+"""Which normalisation a channel gets, from its name; and what it does to the values of a case."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from planners.fingerprint import Fingerprint
-from planners.intensity import IntensityStatistics
+import numpy as np
+
+from planners.fingerprint import CaseFingerprint, Fingerprint
+from planners.intensity import LEVELS, IntensitySketch, IntensityStatistics
 from planners.plan import (
     CTNormalisation,
     NoNormalisation,
@@ -73,3 +77,55 @@ def _ct(channel: str, foreground: IntensityStatistics | None) -> CTNormalisation
         # A constant foreground must not divide by zero.
         std=max(foreground.std, 1e-8),
     )
+
+
+@dataclass(frozen=True)
+class Scale:
+    """What a normalisation does to the values of one case: (clip(x, lower, upper) - shift) / factor."""
+
+    shift: float
+    factor: float
+    lower: float = -math.inf
+    upper: float = math.inf
+
+    def apply(self, value: float) -> float:
+        """One value on the network's scale."""
+        return (min(max(value, self.lower), self.upper) - self.shift) / self.factor
+
+
+def scale_of(scheme: Normalisation, case: CaseFingerprint, channel: int) -> Scale | None:
+    """How a channel of a case comes onto the network's scale, from its sketch alone; None for a channel without voxels or contrast.
+
+    Outside the non-zero region all channels are 0, so the statistics of the whole cropped image follow from those of the region.
+    """
+    body = case.body[channel]
+    if isinstance(scheme, CTNormalisation):
+        return Scale(scheme.mean, scheme.std, scheme.lower, scheme.upper)
+    if isinstance(scheme, NoNormalisation):
+        return Scale(0.0, 1.0)
+    if isinstance(scheme, RGBNormalisation):
+        return Scale(0.0, 255.0)
+    if body is None:
+        return None
+    share = min(1.0, body.count / math.prod(case.shape_after_crop))
+    if isinstance(scheme, RescaleNormalisation):
+        low, high = (body.minimum, body.maximum) if share == 1 else (min(body.minimum, 0.0), max(body.maximum, 0.0))
+        return Scale(low, high - low) if high > low else None
+    if isinstance(scheme, PETNormalisation):
+        return _pet_scale(scheme, body, share)
+    if scheme.masked:
+        return Scale(body.mean, body.std) if body.std > 0 else None
+    mean = share * body.mean
+    variance = share * (body.std**2 + body.mean**2) - mean**2
+    return Scale(mean, math.sqrt(variance)) if variance > 0 else None
+
+
+def _pet_scale(scheme: PETNormalisation, body: IntensitySketch, share: float) -> Scale | None:
+    """The scale of a PET image whose non-zero region, that share of it, has this sketch; values between the quantiles taken as linear."""
+    inside = np.interp((np.arange(20_000) + 0.5) / 20_000, LEVELS, body.quantiles)
+    values = np.concatenate([np.zeros(round(inside.size * (1 / share - 1))), inside])
+    kept = values[values > scheme.body * np.percentile(values, 99.5)]
+    kept = kept if kept.size else values
+    upper = float(np.percentile(kept, scheme.clip))
+    kept = np.minimum(kept, upper)
+    return Scale(float(kept.mean()), float(kept.std()), upper=upper) if kept.std() > 0 else None

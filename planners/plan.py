@@ -27,6 +27,7 @@ from planners.schema.augmentation import (
     Noise,
     PreviousStageMasks,
     Spatial,
+    channel_range,
 )
 from planners.schema.base import PlanInvalid, Probability, Range, Strict, Triple
 from planners.schema.inference import Inference
@@ -111,6 +112,7 @@ __all__ = [
     "TverskyCELoss",
     "UNetSpec",
     "ZScoreNormalisation",
+    "channel_range",
     "default_configuration",
     "migrate",
     "override",
@@ -154,6 +156,9 @@ class Configuration(Strict):
         bad = [a for a in self.inference.mirror_axes if not 0 <= a < self.dimension]
         if bad:
             raise ValueError(f"inference.mirror_axes must be axes below {self.dimension}, found {bad}")
+        wrong = {name: count for name, count in self.augmentation.channel_ranges().items() if count != len(self.normalisation)}
+        if wrong:
+            raise ValueError(f"augmentation: `channels` has one range a channel ({len(self.normalisation)}) or none, found {wrong}")
         return self
 
 

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from planners import augmentation, spacing
+from planners import augmentation, centre_rules, spacing
+from planners.centres import Comparison, compare
 from planners.fingerprint import Fingerprint
 from planners.memory import element_count
 from planners.normalisation import normalisations
@@ -80,6 +81,7 @@ def plan(
     training_cases: int | None = None,
     mirror_axes_excluded: tuple[int, ...] = (),
     region_of_interest: Region | None = None,
+    centre_augmentation: bool = False,
 ) -> Plan:
     """The plan for a dataset, with the reason for each value.
 
@@ -93,6 +95,7 @@ def plan(
         training_cases: how many cases training has; None: as many as the fingerprint.
         region_of_interest: what of an image counts; the fingerprint is of that part.
         mirror_axes_excluded: array axes (0 = z, 1 = y, 2 = x) that are never flipped, since labels come in left/right pairs.
+        centre_augmentation: whether augmentation is widened by how far the centres lie apart; else it is nnU-Net's.
 
     Returns:
         Configurations "2d", and for volumes "3d_fullres", and where its patch sees less than a quarter of the median case "3d_lowres" and
@@ -124,9 +127,15 @@ def plan(
     if mirror_axes_excluded:
         reasons["mirror"] = f"array axes {list(mirror_axes_excluded)} are never flipped: labels come in left/right pairs along them"
 
+    compared = compare(fingerprint, normalisation) if centre_augmentation else None
+    reasons["augmentation"] = _why_ranges(compared)
+
     def build(name: str, grid: Grid, sized: Sized, batch_dice: bool, why_dice: str) -> Configuration:
         axes = augmentation.mirror_axes(len(grid.spacing), transpose, mirror_axes_excluded)
         augment, why_augment = augmentation.augmentation(sized.patch_size, normalisation, axes)
+        if compared is not None:
+            augment, why_wider = centre_rules.widened(augment, compared, grid.spacing, transpose)
+            why_augment |= why_wider
         found = {"spacing": grid.why, **sized.reasons, "training.loss.batch_dice": why_dice}
         found |= {f"augmentation.{field}": why for field, why in why_augment.items()}
         if not chosen.mirror_inference:
@@ -291,6 +300,18 @@ def _network(shape: Topology, preset: Preset) -> Network:
 
 def _at_most(stages: int | None) -> str:
     return "" if stages is None else f", at most {stages} stages"
+
+
+def _why_ranges(compared: Comparison | None) -> str:
+    if compared is None:
+        return "nnU-Net's published ranges (--augmentation centres widens them by how far the centres lie apart)"
+    if compared.why_not:
+        return f"nnU-Net's published ranges: {compared.why_not}"
+    apart = sum(spread.between > 0 for spread in compared.spreads)
+    return (
+        f"nnU-Net's published ranges, widened where its configurations say so: {len([c for c in compared.counts if c])} centres lie apart "
+        f"by more than chance in {apart} of {len(compared.spreads)} measures"
+    )
 
 
 def _by(values: Sequence[float]) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from autoseg.augmentation.chunks import LARGEST_PIECE
-from planners.plan import Blur
+from planners.plan import Blur, channel_range
 
 TRUNCATE = 4.0
 """The kernel ends at this many standard deviations, as scipy's does."""
@@ -28,8 +28,10 @@ def sample(spec: Blur, rng: np.random.Generator, channels: int, dimension: int) 
         return None
     return BlurParameters(
         tuple(
-            tuple(float(s) for s in rng.uniform(*spec.sigma, dimension)) if rng.random() < spec.channel_probability else None
-            for _ in range(channels)
+            tuple(float(s) for s in rng.uniform(*channel_range(spec.sigma, spec.channels, channel), dimension))
+            if rng.random() < spec.channel_probability
+            else None
+            for channel in range(channels)
         )
     )
 

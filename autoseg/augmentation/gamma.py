@@ -9,7 +9,7 @@ import torch
 
 from autoseg.augmentation.chunks import chunks, extremes, mean_and_std
 from autoseg.augmentation.intensity import draw_around_one
-from planners.plan import Gamma
+from planners.plan import Gamma, channel_range
 
 RANGE_EPSILON = 1e-7
 STD_EPSILON = 1e-8
@@ -27,7 +27,7 @@ def sample(spec: Gamma, rng: np.random.Generator, channels: int, *, inverted: bo
     """The exponents for one sample, or None where it stays; `inverted` chooses which of the two gamma transforms is drawn."""
     if rng.random() >= (spec.inverted_probability if inverted else spec.probability):
         return None
-    return GammaParameters(tuple(draw_around_one(spec.gamma, rng) for _ in range(channels)), inverted)
+    return GammaParameters(tuple(draw_around_one(channel_range(spec.gamma, spec.channels, c), rng) for c in range(channels)), inverted)
 
 
 def apply(data: torch.Tensor, parameters: GammaParameters) -> torch.Tensor:

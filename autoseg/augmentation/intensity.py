@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from autoseg.augmentation.chunks import chunks, extremes, mean
-from planners.plan import Brightness, Contrast
+from planners.plan import Brightness, Contrast, channel_range
 
 
 @dataclass(frozen=True)
@@ -29,14 +29,15 @@ def sample_brightness(spec: Brightness, rng: np.random.Generator, channels: int)
     """The brightness for one sample, or None where it stays."""
     if rng.random() >= spec.probability:
         return None
-    return BrightnessParameters(tuple(float(f) for f in rng.uniform(*spec.factor, channels)))
+    ranges = [channel_range(spec.factor, spec.channels, channel) for channel in range(channels)]
+    return BrightnessParameters(tuple(float(rng.uniform(*bounds)) for bounds in ranges))
 
 
 def sample_contrast(spec: Contrast, rng: np.random.Generator, channels: int) -> ContrastParameters | None:
     """The contrast for one sample, or None where it stays."""
     if rng.random() >= spec.probability:
         return None
-    return ContrastParameters(tuple(draw_around_one(spec.factor, rng) for _ in range(channels)))
+    return ContrastParameters(tuple(draw_around_one(channel_range(spec.factor, spec.channels, c), rng) for c in range(channels)))
 
 
 def draw_around_one(bounds: tuple[float, float], rng: np.random.Generator) -> float:

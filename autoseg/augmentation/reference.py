@@ -97,7 +97,9 @@ def apply_intensity(image: np.ndarray, draw: Draw) -> np.ndarray:
     from batchgenerators.augmentations.resample_augmentations import augment_linear_downsampling_scipy
 
     if draw.noise:
-        image = augment_gaussian_noise(image, (draw.noise.std, draw.noise.std))
+        stds = draw.noise.channels or (draw.noise.std,) * len(image)
+        parts = (image,) if len(set(stds)) == 1 else (image[c : c + 1] for c in range(len(image)))
+        image = np.concatenate([augment_gaussian_noise(part, (std, std)) for part, std in zip(parts, stds, strict=False)])
     for c in range(image.shape[0]):
         channel = image[c : c + 1]
         if draw.blur and draw.blur.sigmas[c]:

@@ -48,6 +48,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "voxels outside are told (default: as the plan that stands, else whole)",
     )
     options.add_argument(
+        "--augmentation",
+        choices=("centres", "default"),
+        help="centres: ranges widened by how far the centres of cases.csv lie apart; default: nnU-Net's published ranges, which one centre "
+        "has anyway (default: as the plan that stands, else default)",
+    )
+    options.add_argument(
         "-c",
         "--configuration",
         nargs="+",
@@ -75,6 +81,7 @@ def _plan(parsed: argparse.Namespace) -> dict[str, Any]:
         exclude=parsed.exclude,
         orientation=parsed.orientation,
         region=parsed.region,
+        augmentation=parsed.augmentation,
         configurations=parsed.configuration,
         replan=parsed.replan,
         work=parsed.work,

@@ -52,6 +52,11 @@ class Workspace:
         return self.root / self.name / "planned.json"
 
     @property
+    def plan_page(self) -> Path:
+        """The plan for people: its reasons, and how the centres compare."""
+        return self.root / self.name / "plan.html"
+
+    @property
     def plan_fingerprint(self) -> Path:
         """The fingerprint that the plan was made from; `fingerprint` is the one of the planning that ran last, of whatever plan."""
         return self.root / self.name / "fingerprint.json"

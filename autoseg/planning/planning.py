@@ -19,6 +19,8 @@ from autoseg.planning.examine import examine
 from autoseg.planning.folds import choose_folds, write_folds
 from autoseg.planning.standing import Decision, Wish, decide, make_plan, write_plan
 from autoseg.preprocessing.cases import case_keys, prepare_cases
+from autoseg.report.plan import plan_page
+from planners.centres import Comparison, compare
 from planners.fingerprint import Fingerprint
 from planners.plan import Plan, PlanInvalid, default_configuration
 
@@ -54,6 +56,9 @@ class PlanResult:
             for name, fold in self.folds.folds.items()
         )
         lines.append(f"folds ({self.folds.scheme}{whole}), held-out cases: {sizes}")
+        lines.append(f"augmentation: {self.plan.reasons.get('augmentation', 'as planned by an earlier release')}")
+        if self.workspace.plan_page.exists():
+            lines.append(f"what was decided and why, for reading: {self.workspace.plan_page}")
         lines.append(f"{self.examined} cases examined, {self.prepared} prepared now")
         return "\n".join(lines)
 
@@ -82,6 +87,7 @@ def plan(
     exclude: Sequence[str] | None = None,
     orientation: str | None = None,
     region: str | None = None,
+    augmentation: str | None = None,
     configurations: Sequence[str] | None = None,
     replan: bool = False,
     work: str | Path | None = None,
@@ -92,7 +98,8 @@ def plan(
 
     A plan that exists is kept: new cases join the folds and a corrected mask is prepared anew, without disturbing what is trained.
     Arguments that are None mean what the plan was asked for before (at first: preset "default", scheme grouped from 5 centres on and
-    else cv5, canonical orientation, the preset's memory, no settings, no case left out). A plan edited by hand is never overwritten.
+    else cv5, canonical orientation, published augmentation, the preset's memory, no settings, no case left out). A plan edited by hand is
+    never overwritten.
 
     Args:
         memory_gb: device memory to plan for, in GB: patch and batch grow and shrink with it. The plan depends on this number, never on
@@ -101,6 +108,7 @@ def plan(
         settings: dotted path -> value, put over what the preset gives; in place of all settings that were asked for before.
         region: "head-and-neck": only a box of that region, found in each case from its PET, is prepared and predicted; "whole": all of it.
         exclude: cases to leave out, in place of those that were left out before; remembered, also by training.
+        augmentation: "centres" or "default", nnU-Net's published ranges.
         configurations: those to prepare cases for; default 3d_fullres, or 2d for 2-D data.
         replan: make the plan anew, though one exists.
         workers: processes; 0 everything here; default by cores and memory.
@@ -118,7 +126,7 @@ def plan(
     workspace.make()
     workspace.plan.parent.mkdir(exist_ok=True)
     with files.FoldLock(workspace.plan.parent / LOCK_NAME, wait=None):
-        decision = decide(opened, workspace, Wish.of(preset, orientation, settings, memory_gb, region), replan=replan)
+        decision = decide(opened, workspace, Wish.of(preset, orientation, settings, memory_gb, region, augmentation), replan=replan)
         keys = case_keys(opened.cases, workspace)
         looked = examine(
             opened,
@@ -141,7 +149,7 @@ def plan(
         notes += [*chosen.notes, *check_labels(looked.facts, opened.labels, chosen)]
         for note in notes:
             logger.warning("%s", note)
-        _write(workspace, opened, planned, decision, looked.fingerprint, chosen, left_out)
+        _write(workspace, opened, planned, decision, looked.fingerprint, chosen, left_out, notes)
         made = sum(prepare_cases(opened, planned, configuration, workspace, workers=workers, keys=keys).made for configuration in wanted)
         return PlanResult(workspace, planned, chosen, looked.read, made, decision.kept is not None, tuple(notes))
 
@@ -156,6 +164,10 @@ def _wanted(plan: Plan, configurations: Sequence[str] | None) -> Sequence[str]:
     return wanted
 
 
+def _compared(plan: Plan, fingerprint: Fingerprint) -> Comparison:
+    return compare(fingerprint, plan.configuration(default_configuration(plan)).normalisation)
+
+
 def _write(
     workspace: Workspace,
     dataset: Dataset,
@@ -164,6 +176,7 @@ def _write(
     fingerprint: Fingerprint,
     folds: Folds,
     left_out: Sequence[str],
+    notes: Sequence[str],
 ) -> None:
     """Everything but the cases, when all of it is decided: what raises before leaves a standing plan as it was."""
     for path in (workspace.plan_fingerprint, workspace.fingerprint):
@@ -171,5 +184,6 @@ def _write(
     write_folds(workspace, folds)
     if decision.kept is None:
         write_plan(workspace, dataset, plan, decision.wish, left_out)
+        files.write_text(workspace.plan_page, plan_page(plan, fingerprint, _compared(plan, fingerprint), notes))
     elif tuple(sorted(left_out)) != workspace.excluded():
         files.write_json(workspace.planned, {**workspace.record(), "exclude": sorted(left_out)})

@@ -31,6 +31,10 @@ DATASETS_OWN = ("channels", "labels", "transpose", "schema", "name", "preset", "
 """Fields of a plan that follow from the dataset, or that have options of their own."""
 
 
+AUGMENTATIONS = ("centres", "default")
+"""Where the ranges of augmentation come from: widened by how far the centres lie apart, or as nnU-Net published them."""
+
+
 @dataclass(frozen=True)
 class Wish:
     """What a plan is to be: everything that a user may choose. None, where planning is asked again, means as before.
@@ -41,6 +45,7 @@ class Wish:
         settings: dotted path -> value, put over what the preset gives.
         memory_gb: device memory to plan for; where nothing was ever asked for, the preset's own.
         region: one of `REGIONS`.
+        augmentation: "centres", widened by how far the centres lie apart, or "default", nnU-Net's published ranges.
     """
 
     preset: str | None = None
@@ -48,6 +53,7 @@ class Wish:
     settings: Mapping[str, Any] | None = None
     memory_gb: float | None = None
     region: str | None = None
+    augmentation: str | None = None
 
     @staticmethod
     def of(
@@ -56,6 +62,7 @@ class Wish:
         settings: Mapping[str, Any] | None,
         memory_gb: float | None = None,
         region: str | None = None,
+        augmentation: str | None = None,
     ) -> Wish:
         """The wish; `orientation` among the settings counts as the argument, since it also shapes what is measured.
 
@@ -81,7 +88,9 @@ class Wish:
             raise PlanError(f"orientation must be canonical or as_stored, found {orientation!r}")
         if region not in (None, *REGIONS):
             raise PlanError(f"--region must be one of {', '.join(REGIONS)}, found {region!r}")
-        return Wish(preset, orientation, None if settings is None else left, memory_gb, region)
+        if augmentation not in (None, *AUGMENTATIONS):
+            raise PlanError(f"--augmentation must be {' or '.join(AUGMENTATIONS)}, found {augmentation!r}")
+        return Wish(preset, orientation, None if settings is None else left, memory_gb, region, augmentation)
 
     def over(self, before: Wish) -> Wish:
         """This wish, and where it leaves something open, what was wished before."""
@@ -91,6 +100,7 @@ class Wish:
             before.settings if self.settings is None else self.settings,
             before.memory_gb if self.memory_gb is None else self.memory_gb,
             before.region if self.region is None else self.region,
+            before.augmentation if self.augmentation is None else self.augmentation,
         )
 
     def differences(self, before: Wish) -> list[str]:
@@ -99,6 +109,7 @@ class Wish:
             ("--preset", self.preset, before.preset),
             ("--orientation", self.orientation, before.orientation),
             ("--region", self.region, before.region or WHOLE),
+            ("--augmentation", self.augmentation, before.augmentation),
         )
         found = [f"{option} {now} (it was planned with {then})" for option, now, then in pairs if now not in (None, then)]
         if self.memory_gb not in (None, before.target_gb):
@@ -114,7 +125,7 @@ class Wish:
         return PRESETS[self.preset].memory_gb if self.memory_gb is None and self.preset in PRESETS else self.memory_gb
 
 
-DEFAULTS = Wish("default", "canonical", {})
+DEFAULTS = Wish("default", "canonical", {}, "default")
 
 
 @dataclass(frozen=True)
@@ -199,6 +210,7 @@ def decide(dataset: Dataset, workspace: Workspace, wish: Wish, *, replan: bool) 
         asked.get("settings", {}),
         asked.get("memory_gb"),
         asked.get("region", WHOLE if standing.region_of_interest is None else REGIONS[1]),
+        asked.get("augmentation", "default"),  # what plans knew before there was a choice
     )
     edited = record.get("plan") != found
     different = wish.differences(before)
@@ -241,6 +253,7 @@ def make_plan(dataset: Dataset, name: str, fingerprint: Fingerprint, wish: Wish,
             orientation="as_stored" if wish.orientation == "as_stored" else "canonical",
             mirror_axes_excluded=dataset.paired_axes,
             region_of_interest=region,
+            centre_augmentation=wish.augmentation == "centres",
         )
         return override(made, dict(wish.settings)) if wish.settings else made
     except ValueError as error:
@@ -257,6 +270,7 @@ def write_plan(workspace: Workspace, dataset: Dataset, plan: Plan, wish: Wish, e
     asked: dict[str, Any] = {"preset": wish.preset, "orientation": wish.orientation, "settings": dict(wish.settings or {})}
     asked |= {} if wish.memory_gb is None else {"memory_gb": wish.memory_gb}
     asked |= {} if wish.region in (None, WHOLE) else {"region": wish.region}
+    asked |= {"augmentation": wish.augmentation}
     asked |= {"channels": list(dataset.channels), "labels": dataset.labels}
     record = {"asked": asked, "exclude": sorted(exclude), "plan": sha256(text.encode()).hexdigest()}
     files.write_json(workspace.planned, {**workspace.record(), "coming": record})

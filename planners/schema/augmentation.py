@@ -1,4 +1,7 @@
-"""What is done to a training sample, one class a transform."""
+"""What is done to a training sample, one class a transform.
+
+Transforms of intensities have a range for all channels; `channels`, where it is not empty, has one for each channel in its place.
+"""
 
 from __future__ import annotations
 
@@ -21,10 +24,12 @@ class Spatial(Strict):
 
 
 class Noise(Strict):
-    """Additive Gaussian noise; one standard deviation for all channels, drawn from the range."""
+    """Additive Gaussian noise; one standard deviation for all channels, drawn from the range. `channels`: one draw for all still, at the
+    same place of each channel's range."""
 
     probability: Probability = 0.1
     std: Range = (0.0, 0.1)
+    channels: tuple[Range, ...] = ()
 
 
 class Blur(Strict):
@@ -33,6 +38,7 @@ class Blur(Strict):
     probability: Probability = 0.2
     channel_probability: Probability = 0.5
     sigma: Range = (0.5, 1.0)
+    channels: tuple[Range, ...] = ()
 
 
 class Brightness(Strict):
@@ -40,6 +46,7 @@ class Brightness(Strict):
 
     probability: Probability = 0.15
     factor: Range = (0.75, 1.25)
+    channels: tuple[Range, ...] = ()
 
 
 class Contrast(Strict):
@@ -47,6 +54,7 @@ class Contrast(Strict):
 
     probability: Probability = 0.15
     factor: Range = (0.75, 1.25)
+    channels: tuple[Range, ...] = ()
 
 
 class LowResolution(Strict):
@@ -65,6 +73,7 @@ class Gamma(Strict):
     probability: Probability = 0.3
     inverted_probability: Probability = 0.1
     gamma: Range = (0.7, 1.5)
+    channels: tuple[Range, ...] = ()
 
 
 class Mirror(Strict):
@@ -123,3 +132,13 @@ class Augmentation(Strict):
     mirror: Mirror | None = Mirror()
     zero_outside_mask: tuple[int, ...] = ()
     previous_stage: PreviousStageMasks | None = None
+
+    def channel_ranges(self) -> dict[str, int]:
+        """For how many channels each transform has ranges of their own; transforms without such ranges are left out."""
+        found = {name: getattr(getattr(self, name), "channels", ()) for name in ("noise", "blur", "brightness", "contrast", "gamma")}
+        return {name: len(ranges) for name, ranges in found.items() if ranges}
+
+
+def channel_range(common: Range, channels: tuple[Range, ...], channel: int) -> Range:
+    """The range of one channel: its own where there are such, else the common one."""
+    return channels[channel] if channels else common

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-INK, MUTED, LIGHT = "#1d2733", "#6b7785", "#d4dae1"
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-"""Okabe and Ito's palette: told apart by colour-blind readers too."""
+from autoseg.report.svg import COLOURS, LIGHT, MUTED, svg
 
 DAYS_A_YEAR = 365.25
 
@@ -170,16 +167,9 @@ def dots(groups: Mapping[str, Sequence[float]], *, metric: str) -> str:
 
 
 def _svg(draw: Callable[[Any], None], *, width: float = 7.2, height: float, bottom: float | None = None) -> str:
-    """The figure as an <svg> element, the same for the same numbers."""
-    import matplotlib
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-    from matplotlib.figure import Figure
+    """A figure of one panel; `bottom`: inches below it, where that is not left to matplotlib."""
 
-    settings = {"svg.hashsalt": "autoseg", "svg.fonttype": "none", "font.family": "sans-serif", "font.size": 9.5, "text.color": INK}
-    settings |= {"axes.edgecolor": MUTED, "axes.labelcolor": INK, "xtick.color": INK, "ytick.color": INK}
-    with matplotlib.rc_context(settings):
-        figure = Figure(figsize=(width, height))
-        FigureCanvasSVG(figure)
+    def panel(figure: Any) -> None:
         axis = figure.subplots()
         axis.spines[["top", "right"]].set_visible(False)
         draw(axis)
@@ -187,7 +177,5 @@ def _svg(draw: Callable[[Any], None], *, width: float = 7.2, height: float, bott
             figure.tight_layout()
         else:
             figure.subplots_adjust(left=0.2, right=0.98, top=0.97, bottom=bottom / height)
-        stream = io.StringIO()
-        figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None}, transparent=True)
-    text = stream.getvalue()
-    return text[text.index("<svg") :]
+
+    return svg(panel, width=width, height=height)

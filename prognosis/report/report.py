@@ -10,8 +10,8 @@ from autoseg import files
 from autoseg.commands.entry import RESEARCH_ONLY
 from autoseg.dataset.dataset import Dataset
 from autoseg.dataset.workspace import Workspace
+from autoseg.report import html
 from prognosis.errors import PrognosisModelError
-from prognosis.report import html
 from prognosis.report.segmentation import segmentation_parts
 from prognosis.report.target import target_parts
 from prognosis.validation.evaluation import SCHEMA

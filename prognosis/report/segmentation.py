@@ -12,9 +12,9 @@ from typing import Any
 from autoseg import files
 from autoseg.dataset.dataset import Dataset
 from autoseg.dataset.workspace import Workspace
+from autoseg.report import html
 from prognosis.errors import FeatureError
 from prognosis.features.masks import OutOfFoldMasks
-from prognosis.report import html
 from prognosis.report.figures import dots
 
 UNKNOWN = "(not known)"

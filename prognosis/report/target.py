@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from autoseg.report import html
 from prognosis.models.registry import HEADLINE, MODELS
-from prognosis.report import html
 from prognosis.report.figures import Interval, calibration, forest, kaplan_meier, roc
 from prognosis.report.held_out import HeldOut, calibration_points, labels_by_fold, risk_groups
 from prognosis.validation.statement import TOO_FEW, number

@@ -5,6 +5,7 @@ Tolerances: five standard errors of a rate; five of a quantile of a uniform dist
 
 import numpy as np
 import pytest
+import torch
 
 from autoseg.augmentation import blur, components, gamma, intensity, low_resolution, mirror, morphology, noise, spatial
 from autoseg.augmentation.counters import generator
@@ -174,3 +175,27 @@ def test_the_defaults_of_the_plan_are_what_is_tested_here():
     assert (default.contrast, default.low_resolution, default.gamma, default.mirror) == (Contrast(), LowResolution(), Gamma(), Mirror())
     assert default.previous_stage is None
     assert PreviousStageMasks() == PreviousStageMasks(morphology=MaskMorphology(), components=MaskComponents())
+
+
+def test_channels_may_have_ranges_of_their_own():
+    ranges = ((0.1, 0.2), (3.0, 4.0))
+    for make, values in (
+        (lambda **k: intensity.sample_brightness(Brightness(**k), generator("channels"), 2), lambda p: p.factors),
+        (lambda **k: intensity.sample_contrast(Contrast(**k), generator("channels"), 2), lambda p: p.factors),
+        (lambda **k: gamma.sample(Gamma(**k), generator("channels"), 2), lambda p: p.gammas),
+        (lambda **k: noise.sample(Noise(**k), generator("channels")), lambda p: p.channels),
+        (lambda **k: [s[0] for s in blur.sample(Blur(**k, channel_probability=1), generator("channels"), 2, 3).sigmas], lambda p: p),
+    ):
+        found = values(make(probability=1, channels=ranges))
+        assert len(found) == 2
+        assert all(low <= value <= high for value, (low, high) in zip(found, ranges, strict=True))
+
+
+def test_noise_of_channels_lies_at_the_same_place_of_each_range():
+    spec = Noise(probability=1, channels=((0.0, 0.1), (0.0, 0.4)))
+    drawn, common = noise.sample(spec, generator("channels")), noise.sample(Noise(probability=1), generator("channels"))
+    assert (drawn.std, drawn.seed, common.channels) == (common.std, common.seed, ())
+    assert drawn.channels == pytest.approx((common.std, 4 * common.std))
+    data = torch.zeros(2, 20, 20, 20)
+    noise.apply(data, drawn)
+    assert data.std(dim=(1, 2, 3)).tolist() == pytest.approx(drawn.channels, rel=0.03)

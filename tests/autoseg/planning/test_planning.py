@@ -5,6 +5,7 @@ import logging
 import shutil
 import threading
 import time
+from html import escape
 from pathlib import Path
 
 import numpy as np
@@ -516,3 +517,67 @@ def test_nnunets_file_of_folds(tiny, tmp_path):
     assert held_out(tiny) == {"0": set(tiny.names[4:]), "1": set(tiny.names[:2])}
     kept = Folds.from_json(read(tiny, "default/folds.json"))
     assert kept.scheme == "splits_final"
+
+
+# --- centres -----------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def hospitals(tmp_path):
+    """Two hospitals of three cases each: voxels of the second are four times as wide."""
+    dataset = TinyDataset(tmp_path / "Tiny")
+    rows = ["case,centre"]
+    for index, name in enumerate(dataset.names):
+        rows.append(f"{name},{'North' if index < 3 else 'South'}")
+        if index >= 3:
+            for array, path in zip(
+                dataset.arrays(name), (dataset.image(name, 0), dataset.image(name, 1), dataset.label(name)), strict=True
+            ):
+                dataset.write(array, path, spacing=(8.0, 6.0, 4.0))
+    (dataset.folder / "cases.csv").write_text("\n".join(rows) + "\n")
+    return dataset
+
+
+def test_centres_widen_augmentation_and_the_choice_is_remembered(hospitals):
+    first = again(hospitals, augmentation="centres")
+    low = first.plan.configurations["3d_fullres"].augmentation.low_resolution
+    assert low.zoom[0] < 0.5
+    why = first.plan.reasons["3d_fullres.augmentation.low_resolution.zoom"]
+    assert f"zoom {low.zoom[0]:g}-1" in why
+    assert "centre South" in why
+    assert "2 centres lie apart" in first.text()
+    page = (hospitals.work / "default" / "plan.html").read_text()
+    assert "<svg" in page
+    assert escape(why) in page
+
+    with pytest.raises(PlanError, match="--augmentation default .it was planned with centres"):
+        again(hospitals, augmentation="default")
+    published = again(hospitals, augmentation="default", replan=True)
+    assert published.plan.configurations["3d_fullres"].augmentation.low_resolution.zoom == (0.5, 1.0)
+    assert read(hospitals, "default/planned.json")["asked"]["augmentation"] == "default"
+    assert again(hospitals, replan=True).plan == published.plan
+    assert again(hospitals).kept
+    with pytest.raises(PlanError, match="--augmentation must be centres or default, found 'wide'"):
+        again(hospitals, augmentation="wide")
+
+
+def test_a_plan_of_an_earlier_release_keeps_the_published_ranges(hospitals):
+    again(hospitals)
+    path = hospitals.work / "default" / "planned.json"
+    record = json.loads(path.read_text())
+    del record["asked"]["augmentation"]
+    path.write_text(json.dumps(record))
+    (hospitals.work / "default" / "plan.html").unlink()
+    assert again(hospitals).kept
+    assert again(hospitals, replan=True).plan.configurations["3d_fullres"].augmentation.low_resolution.zoom == (0.5, 1.0)
+    with pytest.raises(PlanError, match="--augmentation centres .it was planned with default"):
+        again(hospitals, augmentation="centres")
+
+
+def test_every_channel_of_every_case_is_measured(planned):
+    fingerprint = Fingerprint.from_json((planned[0].work / "fingerprint.json").read_text())
+    for case in fingerprint.cases:
+        ct = planned[0].arrays(case.case)[0]
+        assert case.measured(0).noise == pytest.approx(20, rel=0.15), "what the tiny CT is made with"
+        assert case.measured(1).noise > 0
+        assert case.field_of_view == pytest.approx([n * s for n, s in zip(ct.shape, planned[0].spacing, strict=True)])

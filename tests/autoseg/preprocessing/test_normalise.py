@@ -1,11 +1,16 @@
 """Intensity schemes beside values worked out by hand and plain numpy in float64."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from autoseg.preprocessing.crop import nonzero_mask
 from autoseg.preprocessing.normalise import mean_and_std, normalise
+from planners.fingerprint import sketch
+from planners.normalisation import scale_of
 from planners.plan import CTNormalisation, NoNormalisation, PETNormalisation, RescaleNormalisation, RGBNormalisation, ZScoreNormalisation
 
 CT = CTNormalisation(lower=-100, upper=300, mean=50, std=25)
@@ -114,3 +119,30 @@ def test_moments_are_float64s(seed, offset, scale, shape):
 
 def test_moments_of_a_constant_are_exact():
     assert mean_and_std(np.full((9, 9, 9), 0.1, np.float32)) == (float(np.float32(0.1)), 0.0)
+
+
+@pytest.mark.parametrize("outside", [False, True])
+@pytest.mark.parametrize("scheme", ALL, ids=lambda scheme: f"{scheme.kind}-{getattr(scheme, 'masked', '')}")
+def test_what_the_planner_expects_of_a_case_is_what_is_done_to_it(scheme, outside):
+    rng = np.random.default_rng(0)
+    image = rng.normal(40, 60, (8, 9, 10)).astype(np.float32)
+    if outside:
+        image[:, :3] = 0  # the box of the non-zero region would cut this off: a corner stays
+        image[0, 0, 0] = 1
+    mask = nonzero_mask([image])
+
+    inside = image[mask] if mask is not None else image
+    case = SimpleNamespace(body=(sketch(inside),), shape_after_crop=image.shape)
+    normalised = normalise(image.copy(), scheme, mask)
+    scale = scale_of(scheme, case, 0)
+    for place in ((4, 5, 6), (7, 8, 9), (2, 4, 1)):
+        # the body of a PET has to be found in the sketch: its quantiles are not all values
+        allowed = 0.03 if scheme.kind == "pet" else 1e-4
+        assert scale.apply(float(image[place])) == pytest.approx(float(normalised[place]), rel=1e-4, abs=allowed)
+
+
+def test_without_contrast_there_is_no_scale():
+    flat = SimpleNamespace(body=(sketch([3.0, 3.0]),), shape_after_crop=(1, 1, 2))
+    for scheme in (ZScoreNormalisation(), ZScoreNormalisation(masked=True), PETNormalisation(), RescaleNormalisation()):
+        assert scale_of(scheme, flat, 0) is None
+        assert scale_of(scheme, SimpleNamespace(body=(None,), shape_after_crop=(1, 1, 2)), 0) is None

@@ -8,8 +8,8 @@ from cohorts import make_cohort
 
 from autoseg import files
 from autoseg.dataset.workspace import Workspace
+from autoseg.report import html
 from prognosis.errors import PrognosisModelError
-from prognosis.report import html
 from prognosis.report.report import write_report
 from prognosis.validation.nested import evaluate
 
