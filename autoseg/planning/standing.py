@@ -125,7 +125,7 @@ class Wish:
         return PRESETS[self.preset].memory_gb if self.memory_gb is None and self.preset in PRESETS else self.memory_gb
 
 
-DEFAULTS = Wish("default", "canonical", {}, "default")
+DEFAULTS = Wish("default", "canonical", {}, augmentation="default")
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ ADDED_LATER: dict[tuple[str, ...], Any] = {
     ("training", "schedule", "warmup_epochs"): 0,
     ("training", "previous_masks"): "out_of_fold",
     ("augmentation", "previous_stage"): None,
+    **{("augmentation", name, "channels"): [] for name in ("noise", "blur", "brightness", "contrast", "gamma")},
 }
 """Fields that the first plans did not have -> the value that changes nothing: left out of the hash there, so that older runs go on."""
 
@@ -52,7 +53,7 @@ def identity(spec: Configuration, labels: Mapping[str, int], cases: Mapping[str,
     document = spec.model_dump(mode="json", exclude={"inference": True, "training": set(NOT_PART_OF_THE_WEIGHTS)})
     for (*parents, name), without in ADDED_LATER.items():
         part = functools.reduce(dict.__getitem__, parents, document)
-        if part[name] == without:
+        if part is not None and part[name] == without:
             del part[name]
     return {
         "settings": files.sha256_json(document),

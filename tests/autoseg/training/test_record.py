@@ -111,8 +111,15 @@ def test_a_run_from_before_a_field_was_added_is_the_same_run():
     for name in (*NOT_PART_OF_THE_WEIGHTS, "ema", "early_stopping", "previous_masks"):
         del document["training"][name]
     del document["augmentation"]["previous_stage"]
+    for name in ("noise", "blur", "brightness", "contrast", "gamma"):
+        del document["augmentation"][name]["channels"]
     del document["training"]["schedule"]["warmup_epochs"]
     assert WHAT["settings"] == sha256_json(document)
+
+
+def test_a_transform_that_is_switched_off_counts():
+    off = identity(configuration(augmentation__noise=None), LABELS, CASES, PREPARED)
+    assert off["settings"] != WHAT["settings"]
 
 
 def test_one_that_came_to_an_early_stop_is_finished_whatever_is_asked_for(folder, caplog):
