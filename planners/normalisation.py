@@ -24,6 +24,9 @@ from planners.plan import (
 PET_NAMES = ("pet", "pt", "suv")
 """What a PET channel is called, in lower case."""
 
+SAMPLED = 20_000
+"""So many values, evenly spread over the quantiles of a sketch, stand for an image."""
+
 MASKED_BELOW = 0.75
 """Z-scores are taken inside the non-zero mask where cropping leaves less than this share of the median case."""
 
@@ -122,8 +125,9 @@ def scale_of(scheme: Normalisation, case: CaseFingerprint, channel: int) -> Scal
 
 def _pet_scale(scheme: PETNormalisation, body: IntensitySketch, share: float) -> Scale | None:
     """The scale of a PET image whose non-zero region, that share of it, has this sketch; values between the quantiles taken as linear."""
-    inside = np.interp((np.arange(20_000) + 0.5) / 20_000, LEVELS, body.quantiles)
-    values = np.concatenate([np.zeros(round(inside.size * (1 / share - 1))), inside])
+    count = max(1, round(SAMPLED * share))
+    inside = np.interp((np.arange(count) + 0.5) / count, LEVELS, body.quantiles)
+    values = np.concatenate([np.zeros(SAMPLED - count), inside])
     kept = values[values > scheme.body * np.percentile(values, 99.5)]
     kept = kept if kept.size else values
     upper = float(np.percentile(kept, scheme.clip))
