@@ -135,7 +135,7 @@ def test_one_centre_and_alike_centres_give_the_published_plan(make_fingerprint):
     assert len(fingerprint.centres) == 2
     seen, published = plan(fingerprint, centre_augmentation=True), plan(fingerprint)
     assert seen.configurations == published.configurations
-    assert seen.reasons["augmentation"].endswith("2 centres lie apart by more than chance in 0 of 15 measures")
+    assert "2 centres lie apart by more than chance in 0 of " in seen.reasons["augmentation"]
     assert published.reasons["augmentation"].startswith("nnU-Net's published ranges (")
 
 
