@@ -175,6 +175,16 @@ def with_stages(trained, models):
     return type(trained)(models=models, dataset=trained.dataset)
 
 
+def test_a_zipped_model(trained, patient, tmp_path):
+    models = tmp_path / "models"
+    shutil.copytree(trained.models, models)
+    shutil.make_archive(models / "segmentation", "zip", models / "segmentation")
+    shutil.rmtree(models / "segmentation")
+    call(trained, patient.folder, tmp_path / "one", "--outputs", "mask")
+    call(type(trained)(models=models, dataset=trained.dataset), patient.folder, tmp_path / "two", "--outputs", "mask")
+    assert (tmp_path / "one" / MASK["2025"]).read_bytes() == (tmp_path / "two" / MASK["2025"]).read_bytes()
+
+
 # --- what is wrong
 
 

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import balanced_accuracy_score
 
+from prognosis.commands import stage as command
 from prognosis.commands.main import main
 from prognosis.errors import CohortError, FitError, PrognosisModelError
 from prognosis.features.table import FeatureTable
@@ -133,3 +134,7 @@ def test_command(tmp_path, capsys):
         main(["stage", "-d", str(tmp_path), "--no-features", "--target", "t-stage"])
     assert ended.value.code == 2
     assert "has no column(s) 'T-stage'" in capsys.readouterr().err
+
+
+def test_the_command_offers_the_stages_that_there_are():
+    assert tuple(STAGES) == command.STAGES

@@ -111,3 +111,10 @@ def test_stages_follow_sizes_and_counts():
     assert set(n) == {"N0", "N1", "N2", "N3"}
     assert (weight_kg(people) == weight_kg(simulate(4001, first_centres(3), 1))[:4000]).all(), "a patient does not depend on the others"
     assert weight_kg(people).mean() == pytest.approx(78, abs=1)
+
+
+def test_every_part_knows_the_same_editions():
+    from autoseg.importers.cohort.layouts import LAYOUTS
+    from autoseg.importers.hecktor.layouts import EDITIONS
+
+    assert tuple(LAYOUTS) == tuple(EDITIONS) == convert.EDITIONS
