@@ -30,8 +30,10 @@ class Rebuilt:
         channels, spacing, direction = read(files)
         assert len(channels) == len(self.steps["read"]["channels"])
         order, reverse = (0, 1, 2), (False,) * 3
-        if self.steps["orient"]["orientation"] == "canonical":
+        if self.steps["orient"]["orientation"] != "as_stored":
             order, reverse = to_canonical(direction)
+        if self.steps["orient"]["orientation"] == "ras":
+            reverse = (reverse[0], not reverse[1], not reverse[2])
         transpose = self.steps["transpose"]["transpose"]
         whole = [turn(channel, order, reverse).transpose(transpose) for channel in channels]
         spacing = [spacing[order[axis]] for axis in transpose]
@@ -62,6 +64,12 @@ class Rebuilt:
             where = inside if scheme["masked"] else np.ones_like(inside)
             mean, std = x[where].mean(dtype=np.float64), x[where].std(dtype=np.float64)
             return np.where(where, (x - np.float32(mean)) / np.float32(max(std, epsilon)), 0).astype(np.float32)
+        if scheme["kind"] == "pet":
+            sample = x.ravel()[:: math.ceil(x.size / scheme["sample"])]
+            body = sample[sample > scheme["body"] * np.percentile(sample, 99.5)]
+            body = np.minimum(body, np.float32(np.percentile(body, scheme["clip"])))
+            mean, std = body.mean(dtype=np.float64), body.std(dtype=np.float64)
+            return (np.minimum(x, body.max()) - np.float32(mean)) / np.float32(max(std, epsilon * max(1, abs(mean))))
         assert scheme["kind"] == "none"
         return x
 
@@ -182,5 +190,5 @@ def zoomed(array, shape, order):
 def starts(length, patch, share):
     if length <= patch:
         return [0]
-    count = math.ceil((length - patch) / (patch * share)) + 1
+    count = min(math.ceil((length - patch) / (patch * share)) + 1, length - patch + 1)
     return [round((length - patch) / (count - 1) * i) for i in range(count)]

@@ -13,7 +13,7 @@ from autoseg.inference.model_documents import ModelDataset
 from autoseg.inference.model_metadata import INTENDED_USE, output_names
 from autoseg.inference.onnx_graph import BATCH, INPUT, OPSET, OUTPUT
 from autoseg.preprocessing.axes import SPLINE_MARGIN
-from autoseg.preprocessing.normalise import EPSILON
+from autoseg.preprocessing.normalise import EPSILON, QUANTILES_OF
 from planners.plan import Configuration, Plan
 
 SCHEMA = "autoseg-onnx-contract/1"
@@ -24,13 +24,15 @@ One file a channel, in the order of `channels`. Arrays are (z, y, x): the last a
 case share one grid: no corner of one lies further than `grid_tolerance` voxels from the other's; refuse the case otherwise, and where \
 a voxel is NaN or infinite. Where every channel holds one constant value, the mask is 0 everywhere and the case is done. A 2-D image \
 is one slice, z = 1."""
-_ORIENT = {
-    "canonical": """\
+_CANONICAL = """\
 Bring the axes z, y, x to run towards the patient's superior, posterior and left, as nearly as whole axes can: permute and reverse, \
 interpolate nothing. Let C[a, b] be the component of array axis b (of z, y, x) along patient axis a (of superior, posterior, left), \
 from the direction matrix. Of all orders p of (0, 1, 2) take the one with the largest sum of |C[a, p[a]]|, the first in lexicographic \
 order of those within 1e-6 of it (an image stored as 2-D keeps its z axis). New axis a is old axis p[a], reversed where C[a, p[a]] < \
-0. The spacing follows.""",
+0. The spacing follows."""
+ORIENTATION_RULES = {
+    "canonical": _CANONICAL,
+    "ras": f"{_CANONICAL} Then reverse the axes y and x once more, so that they run towards anterior and right.",
     "as_stored": "Leave the axes as they are stored, whatever the direction matrix says.",
 }
 _TRANSPOSE = """\
@@ -38,12 +40,16 @@ Network order: new axis i is axis `transpose[i]` (numpy.transpose(array, transpo
 this order."""
 _CROP = "Cut to the smallest box that holds every voxel that is not exactly 0 in some channel; the whole image where there is none."
 _NORMALISE = "Each channel by itself, in float32, on the cropped image before resampling. `epsilon` is the smallest divisor."
-_SCHEMES = {
+SCHEME_RULES = {
     "ct": "clip to [lower, upper], subtract mean, divide by std",
     "zscore": "subtract the channel's own mean, divide by its own standard deviation (of the population)",
     "zscore_masked": "subtract the mean and divide by the standard deviation (of the population) of the voxels in M, only there; the "
     "others stay 0. M: the voxels of the cropped image that are not 0 in some channel, and their holes: zeros (in all channels) "
     "connected through faces that do not reach the border of the cropped image",
+    "pet": "S: all voxels in C order, or of an image with more than `sample` of them every n-th from the first, n = ceil(voxels / sample). "
+    "B: those of S above body x the 99.5th percentile of S; all of S where none is. Values of B above its percentile `clip` become that "
+    "percentile. Clip the channel at the largest value of B, subtract the mean of B and divide by its standard deviation (of the "
+    "population; at least epsilon x max(1, |mean|)). Percentiles as numpy's, linear",
     "none": "leave the values as they are",
     "rescale_0_1": "subtract the channel's own minimum, then divide by the maximum of that",
     "rgb": "divide by 255",
@@ -58,9 +64,9 @@ output slice i is input slice floor((i + 0.5) * n / n_new), each resampled in th
 before. Order 1 needs no clipping. A channel whose shape stays is not touched."""
 _WINDOW = """\
 Tiles of `patch`. Along an axis of n voxels with a patch of p: if n <= p, one tile, with (p - n) // 2 zeros before the image and the \
-rest behind; else ceil((n - p) / (p * step_share)) + 1 tiles, tile j from round((n - p) / (count - 1) * j) on, a half to the even number. \
-A voxel of a tile weighs the product over the axes of exp(-0.5 * ((k - p // 2) / (sigma * p)) ** 2), k its place in the tile. The \
-image's logits are the weighted mean of those of all tiles that cover a voxel, in float32."""
+rest behind; else count = min(ceil((n - p) / (p * step_share)) + 1, n - p + 1) tiles, tile j from round((n - p) / (count - 1) * j) on, \
+a half to the even number. A voxel of a tile weighs the product over the axes of exp(-0.5 * ((k - p // 2) / (sigma * p)) ** 2), k its \
+place in the tile. The image's logits are the weighted mean of those of all tiles that cover a voxel, in float32."""
 _NETWORK = {
     3: "Each tile is an entry of the batch: `image` (batch, channel, z, y, x) in network order.",
     2: "The network sees single slices across the first axis: of a tile (channel, 1, y, x) it gets `image` (batch, channel, y, x).",
@@ -118,7 +124,7 @@ def _steps(plan: Plan, dataset: ModelDataset, settings: Configuration) -> list[d
     resampling, inference = settings.resampling, settings.inference
     return [
         {"step": "read", "rule": _READ, "channels": channels, "grid_tolerance": plan.geometry_tolerance},
-        {"step": "orient", "rule": _ORIENT[plan.orientation], "orientation": plan.orientation},
+        {"step": "orient", "rule": ORIENTATION_RULES[plan.orientation], "orientation": plan.orientation},
         {"step": "transpose", "rule": _TRANSPOSE, "transpose": list(plan.transpose)},
         {"step": "crop", "rule": _CROP},
         {"step": "normalise", "rule": _NORMALISE, "epsilon": EPSILON, "channels": [_scheme(each) for each in settings.normalisation]},
@@ -154,8 +160,9 @@ def _steps(plan: Plan, dataset: ModelDataset, settings: Configuration) -> list[d
 
 def _scheme(scheme: Any) -> dict[str, Any]:
     document: dict[str, Any] = scheme.model_dump(mode="json")
-    rule = _SCHEMES["zscore_masked" if document.get("masked") else document["kind"]]
-    return {**document, "rule": rule}
+    rule = SCHEME_RULES["zscore_masked" if document.get("masked") else document["kind"]]
+    sample = {"sample": QUANTILES_OF} if document["kind"] == "pet" else {}
+    return {**document, **sample, "rule": rule}
 
 
 def markdown(document: dict[str, Any]) -> str:

@@ -5,6 +5,7 @@ import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import contract_reader
 import numpy as np
@@ -16,13 +17,22 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 from autoseg.errors import AutosegError, ModelError
-from autoseg.inference import onnx_export
+from autoseg.inference import onnx_contract, onnx_export
 from autoseg.inference.model_writing import write_model_folder
 from autoseg.inference.onnx_export import TOLERANCE, export_onnx
 from autoseg.inference.onnx_graph import onnx_model
 from autoseg.inference.predictor import Predictor
 from autoseg.networks import NETWORKS, build_network
-from planners.plan import ResidualUNetSpec, SegResNetSpec, UNetSpec, ZScoreNormalisation
+from planners.plan import (
+    HeadAndNeckBox,
+    Normalisation,
+    PETNormalisation,
+    Plan,
+    ResidualUNetSpec,
+    SegResNetSpec,
+    UNetSpec,
+    ZScoreNormalisation,
+)
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "model-1"
 
@@ -118,8 +128,8 @@ SITUATIONS = {
         {"shape": (12, 13, 20), "spacing": (2.5, 2.2, 2.0), "border": 0, "direction": LAS},
         ("0",),
     ),
-    "two dimensions, turned": (
-        {"dimension": 2, "transpose": (2, 0, 1)},
+    "two dimensions, turned, another orientation, PET": (
+        {"dimension": 2, "transpose": (2, 0, 1), "orientation": "ras"},
         {"shape": (17, 18, 3), "spacing": (2.6, 1.7, 4.2), "border": 0, "direction": LAS},
         ("0",),
     ),
@@ -132,7 +142,8 @@ def test_a_prediction_rebuilt_from_the_contract_alone_is_the_same(situation, tin
     plan = tiny.plan(**settings)
     name = tiny.name(plan)
     configuration = plan.configurations[name]
-    masked = configuration.model_copy(update={"normalisation": (configuration.normalisation[0], ZScoreNormalisation(masked=True))})
+    second = PETNormalisation() if plan.orientation == "ras" else ZScoreNormalisation(masked=True)
+    masked = configuration.model_copy(update={"normalisation": (configuration.normalisation[0], second)})
     plan = plan.model_copy(update={"configurations": {name: masked}})
     weights = {fold: tiny.network(plan, seed=SEED + int(fold)).state_dict() for fold in folds}
     write_model_folder(tmp_path / "model", plan=plan, dataset=tiny.dataset(plan), weights=weights)
@@ -198,6 +209,18 @@ def test_without_the_extra_one_line_says_what_to_install(make_model, plan, tmp_p
     with pytest.raises(AutosegError, match=r"needs onnx and onnxruntime\. Install the extra: pip install 'autoseg\[onnx\]'"):
         export_onnx(make_model(plan), tmp_path / "onnx")
     assert not (tmp_path / "onnx").exists()
+
+
+def test_the_contract_knows_every_normalisation_and_orientation_of_the_schema():
+    union = get_args(get_args(Normalisation)[0])
+    assert {kind.model_fields["kind"].default for kind in union} | {"zscore_masked"} == set(onnx_contract.SCHEME_RULES)
+    assert set(get_args(Plan.model_fields["orientation"].annotation)) == set(onnx_contract.ORIENTATION_RULES)
+
+
+def test_a_region_of_interest_is_refused_and_not_left_out(make_model, plan, tmp_path):
+    model = make_model(plan.model_copy(update={"region_of_interest": HeadAndNeckBox(channel=1)}))
+    with pytest.raises(ModelError, match=r"cuts each image to a region of interest \(head_and_neck\)"):
+        export_onnx(model, tmp_path / "onnx")
 
 
 def test_a_second_stage_is_refused(tiny, plan, tmp_path):
