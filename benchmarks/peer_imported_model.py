@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -149,14 +150,14 @@ def _compare_masks(images: Path, ours: Path, theirs: Path, cases: Sequence[str])
 def _peer(parsed: argparse.Namespace) -> None:
     """What runs under the peer's Python."""
     import torch
+    from nnunetv2.inference import predict_from_raw_data as peer
 
     if parsed.as_peer == "exact":
-        torch.half = torch.float16 = torch.float32
-    from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor, predict_entry_point_modelfolder
-
+        peer.torch = _Float32Sums()
+        peer.compute_gaussian = partial(peer.compute_gaussian, dtype=torch.float32)
     images, target = parsed.work / "images", parsed.work / "theirs"
     if parsed.as_peer == "logits":
-        predictor = nnUNetPredictor(device=torch.device("cpu"), use_mirroring=False, allow_tqdm=False)
+        predictor = peer.nnUNetPredictor(device=torch.device("cpu"), use_mirroring=False, allow_tqdm=False)
         for fold in parsed.folds:
             predictor.initialize_from_trained_model_folder(str(parsed.model), (fold,))
             for name in parsed.names:
@@ -164,7 +165,16 @@ def _peer(parsed: argparse.Namespace) -> None:
         return
     options = ["-i", str(images), "-o", str(target), "-m", str(parsed.model), "-f", *parsed.folds, "-device", "cpu"]
     sys.argv = ["nnUNetv2_predict_from_modelfolder", *options, "-npp", "1", "-nps", "1", "--disable_progress_bar"]
-    predict_entry_point_modelfolder()
+    peer.predict_entry_point_modelfolder()
+
+
+class _Float32Sums:
+    """torch as the peer's sliding window sees it, its half precision a full one."""
+
+    def __getattr__(self, name: str) -> Any:
+        import torch
+
+        return torch.float32 if name == "half" else getattr(torch, name)
 
 
 def _peer_logits(predictor: Any, name: str, fold: str, images: Path, folder: Path) -> None:
