@@ -152,7 +152,7 @@ def peer_fingerprint(dataset: Dataset, work: Path) -> tuple[Path, dict[str, Any]
         "labels": dataset.labels,
         "numTraining": len(dataset.cases),
         "file_ending": dataset.file_ending,
-    }
+    } | ({"regions_class_order": dataset.region_order} if dataset.region_order else {})
     folder = peer_folders(work, description)
     raw = work / "raw" / TITLE
     for case in dataset.cases:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from planners.intensity import LEVELS, IntensitySketch, IntensityStatistics, pool, sketch
+from planners.labels import Values
 from planners.measures import ChannelMeasures
 
 __all__ = [
@@ -46,8 +47,8 @@ class CaseFingerprint:
     Spacing (mm) and shapes (voxels) in array order (z, y, x) after reorientation. `relative_size`: voxels after cropping over voxels
     before. `orientation`: as stored, three letters such as "LPS". `foreground`, `body`: one sketch a channel, of the voxels with a label
     above 0 and of those in the non-zero region; None where there are none. `label_voxels`: label value -> voxels. `lesions`: label value
-    -> the volume of each connected component, mm3. `measures`: noise and sharpness, one entry a channel, None where they were not measured;
-    () means the same for all channels.
+    -> the volume of each connected component, mm3. Voxels of the ignore label are in none of these. `measures`: noise and sharpness, one
+    entry a channel, None where they were not measured; () means the same for all channels.
     """
 
     case: str
@@ -130,7 +131,7 @@ class Fingerprint:
     """All cases of a dataset, sorted by name, with what follows from them. Build it with `merge`."""
 
     channels: tuple[str, ...]
-    labels: dict[str, int]
+    labels: dict[str, Values]
     cases: tuple[CaseFingerprint, ...]
 
     @property
@@ -197,12 +198,12 @@ class Fingerprint:
             raise FingerprintInvalid(f"{source}: {error}") from None
 
 
-def merge(channels: Sequence[str], labels: Mapping[str, int], cases: Iterable[CaseFingerprint]) -> Fingerprint:
+def merge(channels: Sequence[str], labels: Mapping[str, Values], cases: Iterable[CaseFingerprint]) -> Fingerprint:
     """The fingerprint of some cases, in whatever order they come.
 
     Args:
         channels: the channels' names.
-        labels: name -> value, background included.
+        labels: name -> value, or a region's values; background included.
         cases: one record a case.
 
     Raises:
@@ -228,7 +229,8 @@ def merge(channels: Sequence[str], labels: Mapping[str, int], cases: Iterable[Ca
             raise FingerprintInvalid(
                 f"case {case.case}: spacing must be positive and shape at least 1, found {case.spacing} and {case.shape_after_crop}"
             )
-    return Fingerprint(tuple(channels), dict(labels), ordered)
+    plain = {name: value if isinstance(value, int) else tuple(value) for name, value in labels.items()}
+    return Fingerprint(tuple(channels), plain, ordered)
 
 
 def _to_second(document: dict[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-from planners.labels import LabelScheme
+from planners.labels import LabelScheme, Values, scheme_problems
 from planners.schema.augmentation import (
     Augmentation,
     Blur,
@@ -44,6 +44,7 @@ from planners.schema.preprocessing import (
     RGBNormalisation,
     ZScoreNormalisation,
 )
+from planners.schema.sampling import Sampling
 from planners.schema.training import (
     KINDS,
     SGD,
@@ -103,6 +104,7 @@ __all__ = [
     "RescaleNormalisation",
     "ResidualUNetSpec",
     "SGD",
+    "Sampling",
     "Schedule",
     "SegResNetSpec",
     "Spatial",
@@ -169,7 +171,8 @@ class Plan(Strict):
     name: str = "default"
     preset: str = "default"
     channels: tuple[str, ...]
-    labels: dict[str, int]
+    labels: dict[str, Values]
+    region_order: tuple[int, ...] = ()
     file_ending: str
     orientation: Literal["canonical", "as_stored", "ras"] = "canonical"
     geometry_tolerance: float = Field(default=0.1, ge=0)
@@ -202,15 +205,23 @@ class Plan(Strict):
             raise ValueError(f"region_of_interest.channel must be below {len(self.channels)}, found {region.channel}")
         return self
 
-    @property
-    def foreground_labels(self) -> dict[str, int]:
-        """Name -> value of the labels above 0, by ascending value."""
-        return {name: value for name, value in sorted(self.labels.items(), key=lambda item: item[1]) if value > 0}
+    @model_validator(mode="after")
+    def _labels_fit(self) -> Plan:
+        problems = scheme_problems(self.labels, self.region_order)
+        known = self.label_scheme.foreground
+        for name, configuration in self.configurations.items():
+            weights = configuration.training.sampling.classes
+            unknown = [label for label in weights if label not in known] if isinstance(weights, dict) else []
+            if unknown:
+                problems.append(f"{name}.training.sampling.classes: no class is called {', '.join(unknown)}; there are {', '.join(known)}")
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
 
     @property
     def label_scheme(self) -> LabelScheme:
         """What the labels mean to a network."""
-        return LabelScheme(self.labels)
+        return LabelScheme(self.labels, self.region_order)
 
     def input_channels(self, configuration: str) -> int:
         """Channels that a configuration's network sees: the images', then a mask of each foreground class where a stage goes before it."""

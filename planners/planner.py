@@ -62,7 +62,8 @@ class Grid:
 
 @dataclass(frozen=True)
 class Task:
-    """What sizing needs to know of the dataset. `dataset_voxels`: of all training cases, resampled."""
+    """What sizing needs to know of the dataset. `classes`: names in dataset.json, background and ignore included, as nnU-Net counts a
+    network's outputs for its memory. `dataset_voxels`: of all training cases, resampled."""
 
     preset: Preset
     channels: int
@@ -82,6 +83,7 @@ def plan(
     mirror_axes_excluded: tuple[int, ...] = (),
     region_of_interest: Region | None = None,
     centre_augmentation: bool = False,
+    region_order: tuple[int, ...] = (),
 ) -> Plan:
     """The plan for a dataset, with the reason for each value.
 
@@ -96,6 +98,7 @@ def plan(
         region_of_interest: what of an image counts; the fingerprint is of that part.
         mirror_axes_excluded: array axes (0 = z, 1 = y, 2 = x) that are never flipped, since labels come in left/right pairs.
         centre_augmentation: whether augmentation is widened by how far the centres lie apart; else it is nnU-Net's.
+        region_order: the value that each region is painted with, where the labels are regions.
 
     Returns:
         Configurations "2d", and for volumes "3d_fullres", and where its patch sees less than a quarter of the median case "3d_lowres" and
@@ -180,6 +183,7 @@ def plan(
         preset=chosen.name,
         channels=fingerprint.channels,
         labels=fingerprint.labels,
+        region_order=region_order,
         file_ending=file_ending,
         orientation=orientation,
         transpose=transpose,

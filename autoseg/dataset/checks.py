@@ -12,6 +12,7 @@ from autoseg.dataset.dataset import Dataset
 from autoseg.dataset.folds import Folds
 from autoseg.errors import AutosegError, DatasetError
 from autoseg.images import Geometry, check_same_grid, read_header, read_image, read_mask
+from planners.labels import IGNORE, LabelScheme, Values
 
 DEFAULT_TOLERANCE = 0.1
 """Voxels that the corners of two images of one grid may lie apart."""
@@ -24,8 +25,9 @@ class CaseFacts:
     Args:
         shape: (z, y, x) voxels.
         spacing: (z, y, x) mm, as stored.
-        labels: value -> voxels, for every label of the dataset, absent ones with 0.
+        labels: value -> voxels, for every value that the dataset names but the ignored one, absent ones with 0.
         notes: warnings, each naming the case.
+        ignored: voxels of the value "ignore".
     """
 
     case: str
@@ -35,6 +37,7 @@ class CaseFacts:
     spacing: tuple[float, ...]
     labels: dict[int, int]
     notes: tuple[str, ...] = ()
+    ignored: int = 0
 
     @property
     def present(self) -> tuple[int, ...]:
@@ -71,12 +74,14 @@ def check_case(case: Case, dataset: Dataset, *, tolerance: float = DEFAULT_TOLER
         except AutosegError as error:
             problems.append(error)
     counts: dict[int, int] = {}
+    scheme = dataset.label_scheme
     if case.label is not None:
         try:
             mask = read_mask(case.label, case=case.name)
             notes += mask.notes
             counts = _label_counts(mask.array)
-            _require_known(case, counts, dataset.labels)
+            _require_known(case, counts, scheme)
+            notes += _annotation_notes(case, counts, scheme)
             if grid is not None:
                 _same_grid(case, grid, ("mask", mask.geometry), tolerance, notes)
         except AutosegError as error:
@@ -84,14 +89,23 @@ def check_case(case: Case, dataset: Dataset, *, tolerance: float = DEFAULT_TOLER
     if problems:
         raise _together(case, problems)
     assert grid is not None, "a dataset has at least one channel"
-    labels = {value: counts.get(value, 0) for value in dataset.labels.values()}
     return CaseFacts(
-        case.name, case.patient, case.centre, tuple(grid[1].shape), tuple(grid[1].spacing), labels, tuple(dict.fromkeys(notes))
+        case.name,
+        case.patient,
+        case.centre,
+        tuple(grid[1].shape),
+        tuple(grid[1].spacing),
+        {value: counts.get(value, 0) for value in scheme.mask_values if value != scheme.ignore},
+        tuple(dict.fromkeys(notes)),
+        0 if scheme.ignore is None else counts.get(scheme.ignore, 0),
     )
 
 
-def check_labels(facts: Sequence[CaseFacts], labels: Mapping[str, int], folds: Folds | None = None) -> tuple[str, ...]:
+def check_labels(facts: Sequence[CaseFacts], labels: Mapping[str, Values], folds: Folds | None = None) -> tuple[str, ...]:
     """Warnings on labels that cannot be learnt or tested: empty masks, a class in no case, or in the validation cases of one fold only.
+
+    Args:
+        labels: the dataset's; a region is in a case that holds any of its values.
 
     Raises:
         DatasetError: every mask is empty.
@@ -102,10 +116,9 @@ def check_labels(facts: Sequence[CaseFacts], labels: Mapping[str, int], folds: F
     warnings = []
     if empty:
         warnings.append(f"{len(empty)} of {len(facts)} masks are empty: {list_names(empty)}")
-    for name, value in labels.items():
-        holders = {fact.case for fact in facts if value in fact.present}
-        if value <= 0:
-            continue
+    for name, values in LabelScheme(labels).foreground.items():
+        holders = {fact.case for fact in facts if set(values) & set(fact.present)}
+        value = ", ".join(map(str, values))
         if not holders:
             warnings.append(f"the class {name!r} ({value}) is in no case: it cannot be learnt, and its Dice is n/a")
         elif folds is not None and len(folds.folds) > 1:
@@ -151,11 +164,18 @@ def _label_counts(mask: np.ndarray) -> dict[int, int]:
     return dict(zip(values.tolist(), counts.tolist(), strict=True))
 
 
-def _require_known(case: Case, counts: Mapping[int, int], labels: Mapping[str, int]) -> None:
-    unknown = {value: count for value, count in counts.items() if value not in labels.values()}
+def _annotation_notes(case: Case, counts: Mapping[int, int], scheme: LabelScheme) -> list[str]:
+    """A mask that says nothing at all."""
+    if scheme.ignore is not None and set(counts) == {scheme.ignore}:
+        return [f"case {case.name}: every voxel of its mask is {IGNORE!r}: nothing can be learnt or tested on it"]
+    return []
+
+
+def _require_known(case: Case, counts: Mapping[int, int], scheme: LabelScheme) -> None:
+    unknown = {value: count for value, count in counts.items() if value not in scheme.mask_values}
     if unknown:
         found = ", ".join(f"{value} ({count} voxel{'s' if count != 1 else ''})" for value, count in unknown.items())
-        known = ", ".join(f"{value} = {name}" for name, value in labels.items())
+        known = ", ".join(f"{value if isinstance(value, int) else list(value)} = {name}" for name, value in scheme.labels.items())
         file = case.label.name if case.label else "mask"
         raise DatasetError(
             f"case {case.name}: {file} holds values that dataset.json does not name: {found}; it names {known}. "

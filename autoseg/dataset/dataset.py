@@ -11,6 +11,7 @@ from autoseg.dataset.case import Case
 from autoseg.dataset.description import read_description
 from autoseg.dataset.layout import find_training_cases
 from autoseg.errors import DatasetError
+from planners.labels import LabelScheme, Values
 
 
 @dataclass(frozen=True)
@@ -20,19 +21,21 @@ class Dataset:
     Args:
         folder: absolute.
         channels: names in index order.
-        labels: name -> value, ascending from the background's 0.
+        labels: name -> value, ascending from the background's 0; with regions name -> value or values, as declared.
         file_ending: of its files, such as ".nii.gz".
         cases: the training cases, sorted by name.
         notes: what a user should know: files that are not used, counts that differ.
+        region_order: the value that each region is painted with; empty without regions.
     """
 
     folder: Path
     name: str
     channels: tuple[str, ...]
-    labels: dict[str, int]
+    labels: dict[str, Values]
     file_ending: str
     cases: tuple[Case, ...]
     notes: tuple[str, ...] = ()
+    region_order: tuple[int, ...] = ()
 
     @staticmethod
     def open(folder: str | Path, *, exclude: Iterable[str] = ()) -> Dataset:
@@ -62,8 +65,20 @@ class Dataset:
         if problems:
             raise DatasetError(_message(folder, problems))
         return Dataset(
-            folder, description.name, description.channels, description.labels, description.file_ending, tuple(cases), tuple(notes)
+            folder,
+            description.name,
+            description.channels,
+            description.labels,
+            description.file_ending,
+            tuple(cases),
+            (*notes, *_unpaintable(LabelScheme(description.labels, description.region_order))),
+            description.region_order,
         )
+
+    @property
+    def label_scheme(self) -> LabelScheme:
+        """What the labels mean to a network."""
+        return LabelScheme(self.labels, self.region_order)
 
     @property
     def paired_axes(self) -> tuple[int, ...]:
@@ -80,6 +95,15 @@ class Dataset:
             if case.name == name:
                 return case
         raise DatasetError(f"{self.folder}: there is no case {name!r}")
+
+
+def _unpaintable(scheme: LabelScheme) -> list[str]:
+    """Where regions overlap so that no order of painting shows them all."""
+    return [
+        f"a mask that is painted in the order of regions_class_order cannot tell the region {name!r} right where the truth is {value}: it "
+        f"shows {shown} there. Choose another order; where there is none, take the probabilities (autoseg_predict --save-probabilities)"
+        for name, value, shown in scheme.misshown()
+    ]
 
 
 def _message(folder: Path, problems: list[str]) -> str:

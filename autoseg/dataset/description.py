@@ -10,6 +10,7 @@ from typing import Any
 from autoseg.dataset.case import FILE_ENDINGS, split_ending
 from autoseg.errors import DatasetError
 from autoseg.files import read_json
+from planners.labels import IGNORE, LabelScheme, Values, scheme_problems
 
 FILE_NAME = "dataset.json"
 
@@ -29,22 +30,24 @@ class Description:
 
     Args:
         channels: their names in index order.
-        labels: name -> value, by value.
+        labels: name -> value, by value; with regions name -> value or values, as declared.
         file_ending: of the images and masks.
         count: numTraining, where it stands.
         listed: `dataset{...}`: cases with their files; None where the folders tell.
         training: MSD's `training` list; None where there is none.
         test: MSD's `test` list.
+        region_order: `regions_class_order`: the value that each region is painted with; empty without regions.
     """
 
     name: str
     channels: tuple[str, ...]
-    labels: dict[str, int]
+    labels: dict[str, Values]
     file_ending: str
     count: int | None
     listed: tuple[Entry, ...] | None
     training: tuple[Entry, ...] | None
     test: tuple[str, ...]
+    region_order: tuple[int, ...] = ()
 
 
 def read_description(folder: Path) -> Description:
@@ -76,7 +79,7 @@ def parse_description(document: Mapping[str, Any], source: str, folder_name: str
     """
     problems: list[str] = []
     channels = _channels(document, problems)
-    labels = _labels(document, problems)
+    labels, order = _labels(document, problems)
     listed = _listed(document, problems)
     training = _training(document, problems)
     test = _test(document, problems)
@@ -88,11 +91,9 @@ def parse_description(document: Mapping[str, Any], source: str, folder_name: str
     name = document.get("name", folder_name)
     if not isinstance(name, str):
         problems.append(f"name: must be a text, found {_kind(name)}")
-    if document.get("regions_class_order"):
-        problems.append("regions_class_order: region-based labels are not supported by this release. Give each class one value in 'labels'")
     if problems:
         raise DatasetError(f"{source}: " + (problems[0] if len(problems) == 1 else "\n".join(["", *(f"  - {p}" for p in problems)])))
-    return Description(str(name) or folder_name, channels, labels, ending, count, listed, training, test)
+    return Description(str(name) or folder_name, channels, labels, ending, count, listed, training, test, order)
 
 
 def _channels(document: Mapping[str, Any], problems: list[str]) -> tuple[str, ...]:
@@ -115,56 +116,77 @@ def _channels(document: Mapping[str, Any], problems: list[str]) -> tuple[str, ..
     return tuple(value[index].strip() for index in wanted)
 
 
-def _labels(document: Mapping[str, Any], problems: list[str]) -> dict[str, int]:
+def _labels(document: Mapping[str, Any], problems: list[str]) -> tuple[dict[str, Values], tuple[int, ...]]:
+    """Name -> value or values, and the order in which regions are painted; both empty where something is wrong."""
     value = document.get("labels")
     if value is None:
         problems.append('labels: missing; it must give each class its value in the masks, for example {"background": 0, "tumour": 1}')
-        return {}
+        return {}, ()
     if not isinstance(value, dict) or not value:
         problems.append(f'labels: must be an object such as {{"background": 0, "tumour": 1}}, found {_kind(value)}')
-        return {}
+        return {}, ()
+    before = len(problems)
+    pairs: list[tuple[str, Values]]
     if all(key.isdecimal() for key in value) and all(isinstance(name, str) for name in value.values()):
         pairs = [(name, int(key)) for key, name in value.items()]
     else:
         pairs = _named_labels(value, problems)
-    before = len(problems)
-    _check_label_pairs(pairs, problems)
-    return dict(sorted(pairs, key=lambda pair: pair[1])) if len(problems) == before else {}
+    order = _region_order(document, problems)
+    if pairs:
+        _check_names(pairs, problems)
+        _check_values(pairs, problems)
+    if len(problems) == before:
+        problems += scheme_problems(dict(pairs), order)
+    if len(problems) > before:
+        return {}, ()
+    found = LabelScheme(dict(pairs), order)
+    return (dict(pairs) if found.has_regions else dict(sorted(pairs, key=lambda pair: pair[1]))), order
 
 
-def _named_labels(value: Mapping[str, Any], problems: list[str]) -> list[tuple[str, int]]:
-    pairs = []
-    for name, number in value.items():
-        if name.strip().lower() == "ignore":
-            problems.append(f"labels.{name}: an 'ignore' label is not supported by this release. Train on fully labelled cases only")
-        elif isinstance(number, list):
-            problems.append(
-                f"labels.{name}: a region (a list of values, {number}) is not supported by this release. Give the class one value"
-            )
-        elif not isinstance(number, int) or isinstance(number, bool):
-            problems.append(f"labels.{name}: must be a whole number, found {number!r}")
+def _named_labels(value: Mapping[str, Any], problems: list[str]) -> list[tuple[str, Values]]:
+    pairs: list[tuple[str, Values]] = []
+    for name, found in value.items():
+        numbers = found if isinstance(found, list) else [found]
+        if not all(isinstance(number, int) and not isinstance(number, bool) for number in numbers):
+            wanted = "a region must be a list of whole numbers" if isinstance(found, list) else "must be a whole number"
+            problems.append(f"labels.{name}: {wanted}, found {found!r}")
+        elif len(numbers) == 1:
+            pairs.append((name, numbers[0]))
         else:
-            pairs.append((name, number))
+            pairs.append((name, tuple(numbers)))
     return pairs
 
 
-def _check_label_pairs(pairs: list[tuple[str, int]], problems: list[str]) -> None:
-    if not pairs:
-        return
+def _region_order(document: Mapping[str, Any], problems: list[str]) -> tuple[int, ...]:
+    order = document.get("regions_class_order")
+    if order is None:
+        return ()
+    if not isinstance(order, list) or not all(isinstance(value, int) and not isinstance(value, bool) for value in order):
+        problems.append(f"regions_class_order: must be a list of mask values, one a region, found {order!r}")
+        return ()
+    return tuple(order)
+
+
+def _check_names(pairs: list[tuple[str, Values]], problems: list[str]) -> None:
     if any(not name.strip() for name, _ in pairs):
         problems.append("labels: a class has an empty name")
     names = [name for name, _ in pairs]
     for name in sorted({name for name in names if names.count(name) > 1}):
         problems.append(f"labels: two values have the name {name!r}")
-    values = [number for _, number in pairs]
-    for number in sorted({number for number in values if values.count(number) > 1}):
+    single = [value for _, value in pairs if isinstance(value, int)]
+    for number in sorted({number for number in single if single.count(number) > 1}):
         same = " and ".join(repr(name) for name, value in pairs if value == number)
         problems.append(f"labels: {same} have the same value {number}; each class needs its own")
-    present = sorted(set(values))
-    if 0 not in present:
+
+
+def _check_values(pairs: list[tuple[str, Values]], problems: list[str]) -> None:
+    scheme = LabelScheme(dict(pairs))
+    present = sorted({number for _, value in pairs for number in ((value,) if isinstance(value, int) else value)})
+    if 0 not in {value for _, value in pairs if isinstance(value, int)}:
         problems.append(f"labels: no class has the value 0, which must be the background; found {present}")
-    elif present == [0]:
-        problems.append("labels: there is nothing but background to learn; add a class with the value 1")
+    elif not scheme.foreground:
+        but = "background" if IGNORE not in scheme.labels else f"background and {IGNORE!r}"
+        problems.append(f"labels: there is nothing but {but} to learn; add a class with the value 1")
     elif present != list(range(len(present))):
         change = ", ".join(f"{old} -> {new}" for new, old in enumerate(present) if new != old)
         problems.append(

@@ -12,13 +12,11 @@ import numpy as np
 from autoseg.errors import DatasetError
 from autoseg.evaluation.evaluation import CaseScores, Evaluation
 from autoseg.evaluation.scores import Label, Settings, score_masks
+from planners.labels import LabelScheme
 
 logger = logging.getLogger(__name__)
 
 ENDINGS = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
-IGNORE = "ignore"
-"""The label of this name marks voxels that count for nothing, as in nnU-Net."""
-
 WORTH_PROCESSES = 8
 """Cases from which on starting processes pays."""
 
@@ -46,7 +44,8 @@ def evaluate(
 
     Args:
         reference, prediction: a folder of masks, or case name -> file. The formats of the two may differ.
-        labels: name -> value, or several values for a region; 0 is background and left out. None: the values found, named label_1 ...
+        labels: name -> value, or several values for a region; 0 is background and left out. Voxels that the reference marks with the
+            value of the label "ignore" count for nothing. None: the values found, named label_1 ...
         centres: case -> centre, for the means by centre.
         cases: only these; None for every reference.
         tolerance_mm: of the normalised surface Dice.
@@ -183,9 +182,7 @@ def _missing(name: str, reference: Path, prediction: Masks) -> str:
 
 
 def _foreground(labels: Mapping[str, int | Iterable[int]]) -> tuple[dict[str, Label], int | None]:
-    values = {name: value if isinstance(value, int) else tuple(value) for name, value in labels.items()}
-    ignore = values.pop(IGNORE, None)
-    foreground = {name: value for name, value in values.items() if value != 0}
-    if not foreground:
+    scheme = LabelScheme({name: value if isinstance(value, int) else tuple(value) for name, value in labels.items()})
+    if not scheme.foreground:
         raise DatasetError(f"there is no foreground label to evaluate in {dict(labels)}")
-    return foreground, ignore if isinstance(ignore, int) else None
+    return scheme.classes, scheme.ignore

@@ -8,15 +8,16 @@ from pathlib import Path
 
 from autoseg.dataset import table
 from autoseg.dataset.description import FILE_NAME, read_description
+from planners.labels import Values
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Names:
-    """Label names -> values (None: unknown), case -> centre, and the dataset folder they come from (None: none was found)."""
+    """Labels, name -> value or values (None: unknown), case -> centre, and the dataset folder they come from (None: none was found)."""
 
-    labels: dict[str, int] | None = None
+    labels: dict[str, Values] | None = None
     centres: dict[str, str] = field(default_factory=dict)
     folder: Path | None = None
 

@@ -105,7 +105,7 @@ def _draw(
         arrays[-2],
         arrays[-1],
         geometry.spacing,
-        labels={name: value for name, value in evaluation.labels.items() if isinstance(value, int)},
+        labels=evaluation.labels,
         channels=channels,
         title=title,
         dice={name: scores.dice for name, scores in scored.scores.items()},

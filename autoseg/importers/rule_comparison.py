@@ -159,11 +159,13 @@ def _open(folder: str | Path) -> Dataset:
     dataset = Dataset.open(folder)
     if dataset.channels != CHANNELS:
         raise DatasetError(f"{folder}: the rule needs the channels {', '.join(CHANNELS)}, found {', '.join(dataset.channels)}")
+    if dataset.label_scheme.has_regions or dataset.label_scheme.ignore is not None:
+        raise DatasetError(f"{folder}: the rule is for plain labels, and the dataset has regions or an ignore label")
     return dataset
 
 
 def _foreground(dataset: Dataset) -> list[str]:
-    return [name for name, value in dataset.labels.items() if value > 0]
+    return list(dataset.label_scheme.foreground)
 
 
 def _fitted(dataset: Dataset, examples: Sequence[Example], name: str) -> Rule:

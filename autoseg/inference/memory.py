@@ -81,7 +81,7 @@ def memory_estimate(
     target = (*spacing[: 3 - settings.dimension], *settings.spacing)
     after = new_shape(shape, spacing, target)
     images, channels, classes = len(plan.channels), plan.input_channels(configuration), plan.label_scheme.heads
-    label_bytes = 2 if max(plan.labels.values()) > 255 else 1
+    label_bytes = 2 if max(plan.label_scheme.painted_values) > 255 else 1
     previous_mask = label_bytes * (2 * prod(shape) + prod(after)) if settings.previous_stage else 0
     depth = min(after[0], settings.patch_size[0]) if settings.dimension == 3 else 1
     voxels = prod(shape)

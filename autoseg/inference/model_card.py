@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from planners.labels import IGNORE, LabelScheme
 from planners.plan import Plan
 
 if TYPE_CHECKING:
@@ -55,14 +56,14 @@ def model_card(plan: Plan, dataset: ModelDataset, figures: Mapping[str, FoldFigu
         figures: finished fold -> its validation, or None where no summary is there.
     """
     configuration = plan.configuration(dataset.configuration)
-    foreground = [name for name, value in dataset.labels.items() if value > 0]
+    labels = dataset.label_scheme
     lines = [
-        f"# {dataset.name}: {', '.join(foreground)}",
+        f"# {dataset.name}: {', '.join(labels.foreground)}",
         "",
         "**Research use only. Not a medical device: not for diagnosis, treatment or any clinical decision.**",
         "",
         f"- Input: {len(dataset.channels)} channel(s), in this order: {', '.join(dataset.channels)}",
-        f"- Labels: {', '.join(f'{value} {name}' for name, value in sorted(dataset.labels.items(), key=lambda item: item[1]))}",
+        *_labels(labels),
         f"- Plan: {plan.name} (preset {plan.preset}), configuration {dataset.configuration}, orientation {plan.orientation}",
         *([f"- Continues from the masks of {configuration.previous_stage}, which is inside"] if configuration.previous_stage else []),
         f"- Grid: spacing {_row(configuration.spacing)} mm, patch {_row(configuration.patch_size)} voxels (network axis order)",
@@ -81,6 +82,20 @@ def model_card(plan: Plan, dataset: ModelDataset, figures: Mapping[str, FoldFigu
         "",
     ]
     return "\n".join(lines)
+
+
+def _labels(scheme: LabelScheme) -> list[str]:
+    ignored = (
+        [] if scheme.ignore is None else [f"- Voxels marked {IGNORE!r} in the training masks taught nothing; no mask holds that value"]
+    )
+    if not scheme.has_regions:
+        named = sorted((value, name) for name, value in scheme.labels.items() if name != IGNORE)
+        return [f"- Labels: {', '.join(f'{value} {name}' for value, name in named)}", *ignored]
+    regions = [
+        f"{name} (values {', '.join(map(str, values))}; painted as {paint})"
+        for paint, (name, values) in zip(scheme.region_order, scheme.foreground.items(), strict=True)
+    ]
+    return [f"- Regions, each may overlap the others, painted in this order: {', '.join(regions)}", *ignored]
 
 
 def _table(figures: Mapping[str, FoldFigures | None]) -> list[str]:

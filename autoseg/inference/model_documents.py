@@ -10,6 +10,7 @@ from typing import Any
 
 from autoseg import files
 from autoseg.errors import ModelError
+from planners.labels import LabelScheme, Values, scheme_problems
 from planners.plan import Plan, PlanInvalid
 
 PLAN_NAME, DATASET_NAME, FINGERPRINT_NAME, CARD_NAME = "plan.json", "dataset.json", "fingerprint.json", "README.md"
@@ -28,20 +29,27 @@ class ModelDataset:
     Attributes:
         name: the dataset's name.
         channels: channel names in the network's input order.
-        labels: label name -> value, background included.
+        labels: label name -> value, or a region's values; background and ignore included.
         file_ending: of the training images, such as ".nii.gz".
         configuration: the plan's configuration that the weights belong to.
         scheme: the fold scheme.
         origin: where an imported model came from and how it was made there, for people; "" for one that was trained here.
+        region_order: the value that each region is painted with; empty without regions.
     """
 
     name: str
     channels: tuple[str, ...]
-    labels: dict[str, int]
+    labels: dict[str, Values]
     file_ending: str
     configuration: str
     scheme: str = "cv5"
     origin: str = ""
+    region_order: tuple[int, ...] = ()
+
+    @property
+    def label_scheme(self) -> LabelScheme:
+        """What the labels mean to the network."""
+        return LabelScheme(self.labels, self.region_order)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON, with nnU-Net's key names where it has them."""
@@ -49,7 +57,8 @@ class ModelDataset:
             "schema": DATASET_SCHEMA,
             "name": self.name,
             "channel_names": {str(index): name for index, name in enumerate(self.channels)},
-            "labels": self.labels,
+            "labels": {name: value if isinstance(value, int) else list(value) for name, value in self.labels.items()},
+            **({"regions_class_order": list(self.region_order)} if self.region_order else {}),
             "file_ending": self.file_ending,
             "configuration": self.configuration,
             "scheme": self.scheme,
@@ -68,15 +77,22 @@ class ModelDataset:
         try:
             channels = document["channel_names"]
             names = tuple(channels[str(index)] for index in range(len(channels)))
-            labels = {str(name): int(value) for name, value in document["labels"].items()}
+            labels = {str(name): _values(value) for name, value in document["labels"].items()}
+            order = tuple(int(value) for value in document.get("regions_class_order", ()))
             texts = [document[key] for key in ("name", "file_ending", "configuration", "scheme")]
             texts.append(document.get("origin", ""))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ModelError(f"{source}: {type(error).__name__}: {error}: a key is missing or of the wrong kind") from None
         if not all(isinstance(text, str) for text in (*texts, *names)):
             raise ModelError(f"{source}: names must be text, found {[t for t in (*texts, *names) if not isinstance(t, str)]}")
+        if problems := scheme_problems(labels, order):
+            raise ModelError(f"{source}: {'; '.join(problems)}")
         name, ending, configuration, scheme, origin = texts
-        return ModelDataset(name, names, labels, ending, configuration, scheme, origin)
+        return ModelDataset(name, names, labels, ending, configuration, scheme, origin, order)
+
+
+def _values(value: Any) -> Values:
+    return tuple(int(item) for item in value) if isinstance(value, list) else int(value)
 
 
 def finished_folds(folder: str | Path) -> tuple[str, ...]:
@@ -107,7 +123,8 @@ def applied(plan: Plan, configuration: str) -> dict[str, Any]:
     for name in ("training", "augmentation", "inference", "batch_size", "median_shape"):
         document.pop(name, None)
     whole = ("channels", "labels", "orientation", "transpose", "file_ending")
-    return document | {name: getattr(plan, name) for name in whole}
+    regions = {"region_order": plan.label_scheme.meaning} if plan.label_scheme.has_regions else {}
+    return document | {name: getattr(plan, name) for name in whole} | regions
 
 
 def read_plan(folder: Path) -> Plan:
@@ -145,7 +162,7 @@ def check_configuration(plan: Plan, dataset: ModelDataset, source: str) -> None:
         raise ModelError(
             f"{source}: {DATASET_NAME} names the configuration {dataset.configuration!r}, the plan has: {', '.join(plan.configurations)}"
         )
-    if dataset.labels != plan.labels or dataset.channels != plan.channels:
+    if dataset.label_scheme.meaning != plan.label_scheme.meaning or dataset.channels != plan.channels:
         raise ModelError(f"{source}: labels or channels of {DATASET_NAME} and {PLAN_NAME} differ")
 
 

@@ -41,7 +41,8 @@ class Prediction:
         mask: label values on the image's own grid, (z, y, x), uint8 or uint16.
         geometry: that grid.
         notes: what was found on the way, for people.
-        probabilities: float16 (classes, z, y, x) on the same grid where asked for, else None.
+        probabilities: float16 (classes, z, y, x) on the same grid where asked for, else None: with labels the background's first, and they
+            sum to 1; with regions one a region, each by itself.
     """
 
     mask: np.ndarray

@@ -1,7 +1,8 @@
 """From blocks of logits on the network's grid to a mask on the image's own grid, plane by plane.
 
 Logits are interpolated (linear, or nearest along a coarse axis that the plan resamples apart), then the largest one wins: softmax before
-would not change the winner. One output plane of all classes is in memory at a time; the whole image exists only as labels.
+would not change the winner. Where classes are regions, each is painted where its own logit is positive (its sigmoid above 0.5), later ones
+over earlier ones. One output plane of all classes is in memory at a time; the whole image exists only as labels.
 """
 
 from __future__ import annotations
@@ -124,23 +125,51 @@ def restore_labels(
     mask: np.ndarray,
     *,
     values: Sequence[int] | None = None,
+    regions: bool = False,
     probabilities: np.ndarray | None = None,
 ) -> None:
-    """Writes the winning label of every voxel into `mask`, and where asked each class' probability.
+    """Writes the label of every voxel into `mask`, and where asked each class' probability.
 
     Args:
         blocks: logits on the network's grid, as `sliding_window.slide` yields them.
         taps: one a spatial axis, from the network's grid to the cropped image's, network order.
         mask: integers of the cropped image's shape, network order; may be a view into a larger, permuted array.
-        values: the label value of each class; None means the class' index.
-        probabilities: float array of shape (classes, *mask.shape), or None; gets the softmax of the interpolated logits.
+        values: the value that each output paints; None means the output's index.
+        regions: outputs are regions, which may overlap: each is painted in turn. Else exactly one output wins a voxel.
+        probabilities: float array of shape (outputs, *mask.shape), or None; gets the logits' softmax, of regions their sigmoid.
     """
     lookup = None if values is None or list(values) == list(range(len(values))) else np.asarray(values, mask.dtype)
     for index, logits in enumerate(resample_planes(blocks, taps)):
-        winner = logits.argmax(0).to(torch.uint8 if logits.shape[0] <= 256 else torch.int32).cpu().numpy()
-        mask[index] = winner if lookup is None else lookup[winner]
+        if regions:
+            mask[index] = paint_regions(logits, range(len(logits)) if values is None else values).cpu().numpy()
+        else:
+            winner = logits.argmax(0).to(torch.uint8 if logits.shape[0] <= 256 else torch.int32).cpu().numpy()
+            mask[index] = winner if lookup is None else lookup[winner]
         if probabilities is not None:
-            probabilities[:, index] = logits.softmax(0).cpu().numpy()
+            probabilities[:, index] = (logits.sigmoid() if regions else logits.softmax(0)).cpu().numpy()
+
+
+def paint_regions(logits: Tensor, values: Sequence[int]) -> Tensor:
+    """Region after region painted with its value where its logit is positive, over what is there; 0 where none is.
+
+    Args:
+        logits: (regions, *spatial).
+        values: one a region.
+
+    Returns:
+        int32 (*spatial).
+    """
+    painted = torch.zeros(logits.shape[1:], dtype=torch.int32, device=logits.device)
+    for region, value in zip(logits, values, strict=True):
+        painted.masked_fill_(region > 0, value)
+    return painted
+
+
+def certain_background(probabilities: np.ndarray, regions: bool) -> None:
+    """Fills probabilities (outputs, ...) with those of voxels that are background for sure: regions have no output for it."""
+    probabilities[...] = 0
+    if not regions:
+        probabilities[0] = 1
 
 
 def label_dtype(values: Iterable[int]) -> np.dtype:

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from autoseg.inference.memory import activation_bytes
-from autoseg.inference.restore import label_dtype, logits_taps, restore_labels
+from autoseg.inference.restore import certain_background, label_dtype, logits_taps, restore_labels
 from autoseg.inference.sliding_window import Window, slide
 from autoseg.networks.precision import Precision, choose_precision
 from autoseg.preprocessing.prepare import CaseProperties, network_view
@@ -68,8 +68,13 @@ class Segmenter:
 
     @property
     def label_values(self) -> tuple[int, ...]:
-        """The label value of each network output."""
+        """The value that each network output paints into a mask."""
         return self.plan.label_scheme.painted_values
+
+    @property
+    def has_regions(self) -> bool:
+        """Whether outputs are regions, which may overlap."""
+        return self.plan.label_scheme.has_regions
 
     def passes(self, shape: Sequence[int]) -> int:
         """How many times a network runs for a prepared image of `shape`."""
@@ -106,9 +111,9 @@ class Segmenter:
             )
             target = None
             if probabilities is not None:
-                probabilities[0], probabilities[1:] = 1, 0
+                certain_background(probabilities, self.has_regions)
                 target = network_view(probabilities, properties)
-            restore_labels(blocks, taps, network_view(mask, properties), values=values, probabilities=target)
+            restore_labels(blocks, taps, network_view(mask, properties), values=values, regions=self.has_regions, probabilities=target)
         return mask
 
     def _slab_device(self, shape: Sequence[int]) -> torch.device:

@@ -19,7 +19,7 @@ from autoseg.images import Geometry
 from autoseg.inference.case_images import CaseImages
 from autoseg.inference.memory import MemoryEstimate, memory_estimate
 from autoseg.inference.model_folder import ModelFolder
-from autoseg.inference.restore import label_dtype
+from autoseg.inference.restore import certain_background, label_dtype
 from autoseg.inference.segmenter import Segmenter
 from autoseg.inference.unseen import unseen_spacing
 from autoseg.networks.precision import Precision
@@ -163,7 +163,7 @@ class Stage:
         """
         if ready.data is None or ready.properties is None:
             if probabilities is not None:
-                probabilities[0], probabilities[1:] = 1, 0
+                certain_background(probabilities, self.segmenter.has_regions)
             return np.zeros(ready.geometry.shape, label_dtype(self.segmenter.label_values))
         data: Any = ready.data
         if self.previous is not None and ready.previous is not None:

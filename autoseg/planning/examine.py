@@ -73,7 +73,7 @@ def examine(
         "orientation": orientation,
         "tolerance": tolerance,
         "channels": list(dataset.channels),
-        "labels": dataset.labels,
+        "labels": {name: value if isinstance(value, int) else list(value) for name, value in dataset.labels.items()},
     }
     if region is not None:
         scope["region_of_interest"] = region.model_dump(mode="json")

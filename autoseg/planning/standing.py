@@ -27,7 +27,7 @@ WHOLE = "whole"
 REGIONS = (WHOLE, "head-and-neck")
 """What of an image a plan can be for."""
 
-DATASETS_OWN = ("channels", "labels", "transpose", "schema", "name", "preset", "file_ending")
+DATASETS_OWN = ("channels", "labels", "region_order", "transpose", "schema", "name", "preset", "file_ending")
 """Fields of a plan that follow from the dataset, or that have options of their own."""
 
 
@@ -226,11 +226,11 @@ def decide(dataset: Dataset, workspace: Workspace, wish: Wish, *, replan: bool) 
             f"{workspace.plan}: a plan stands here, and something else is asked for: {'; '.join(different)}. Replace it with --replan "
             "(folds that were trained with it no longer fit), or plan beside it under another --name"
         )
-    if standing.channels != tuple(dataset.channels) or standing.labels != dataset.labels:
+    if standing.channels != tuple(dataset.channels) or standing.label_scheme.meaning != dataset.label_scheme.meaning:
         remedy = "Plan under another --name, or remove the file" if edited else "Replace it with --replan, or plan under another --name"
         raise PlanError(
-            f"{workspace.plan}: is for channels {list(standing.channels)} and labels {standing.labels}, the dataset has channels "
-            f"{list(dataset.channels)} and labels {dataset.labels}. {remedy}"
+            f"{workspace.plan}: is for channels {list(standing.channels)} and labels {standing.label_scheme.meaning}, the dataset has "
+            f"channels {list(dataset.channels)} and labels {dataset.label_scheme.meaning}. {remedy}"
         )
     if edited:
         logger.warning("%s was edited by hand: it is kept as it is", workspace.plan)
@@ -254,6 +254,7 @@ def make_plan(dataset: Dataset, name: str, fingerprint: Fingerprint, wish: Wish,
             mirror_axes_excluded=dataset.paired_axes,
             region_of_interest=region,
             centre_augmentation=wish.augmentation == "centres",
+            region_order=dataset.region_order,
         )
         return override(made, dict(wish.settings)) if wish.settings else made
     except ValueError as error:

@@ -40,21 +40,22 @@ def case_fingerprint(
         ImageError: a file cannot be read.
     """
     images, mask = read_case(case)
+    scheme = dataset.label_scheme
     if region is None:
-        return fingerprint_images(case, images, mask, orientation, tuple(dataset.labels.values())), []
+        return fingerprint_images(case, images, mask, orientation, scheme.mask_values, ignore=scheme.ignore), []
     turn = reorientation_to_canonical(images[0].geometry)
     whole = turn.apply_geometry(images[0].geometry)
     box, note = region_box([turn.apply(image.array) for image in images], whole.spacing, region)
     notes = [f"case {case.name}: {note}"] if note else []
     if box is not None and mask is not None:
         notes += _cut_labels(case, dataset, turn.apply(mask.array), box)
-    return fingerprint_images(case, images, mask, orientation, tuple(dataset.labels.values()), box), notes
+    return fingerprint_images(case, images, mask, orientation, scheme.mask_values, box, scheme.ignore), notes
 
 
 def _cut_labels(case: Case, dataset: Dataset, mask: np.ndarray, box: Box) -> list[str]:
     everywhere, kept = label_voxels(mask), label_voxels(mask[slices(box)])
     notes = []
-    for name, values in LabelScheme(dataset.labels).foreground.items():
+    for name, values in dataset.label_scheme.foreground.items():
         before, after = (sum(counts.get(value, 0) for value in values) for counts in (everywhere, kept))
         if after < before:
             notes.append(
@@ -71,6 +72,7 @@ def fingerprint_images(
     orientation: Literal["canonical", "as_stored"],
     labels: Sequence[int] = (),
     region: Box | None = None,
+    ignore: int | None = None,
 ) -> CaseFingerprint:
     """The fingerprint of a case that is in memory already.
 
@@ -81,10 +83,11 @@ def fingerprint_images(
         orientation: the plan's.
         labels: values that are counted even where the mask has none of them.
         region: of the reoriented image, what counts; None: all of it.
+        ignore: the value of voxels that say nothing: they count as background, since nobody knows what is in them.
     """
     stored = images[0].geometry
     geometry, channels = stored, [image.array for image in images]
-    values = None if mask is None else mask.array
+    values = None if mask is None else mask.array if ignore is None else np.where(mask.array == ignore, 0, mask.array)
     if orientation == "canonical":
         turn = reorientation_to_canonical(stored)
         geometry, channels = turn.apply_geometry(stored), [turn.apply(channel) for channel in channels]
@@ -98,7 +101,7 @@ def fingerprint_images(
     cropped = [channel[box] for channel in channels]
     inside = nonzero_mask(cropped)
     labelled = None if values is None else values[box] > 0
-    counts = {label: 0 for label in labels if label > 0} | ({} if values is None else label_voxels(values))
+    counts = {label: 0 for label in labels if label > 0 and label != ignore} | ({} if values is None else label_voxels(values))
     volume = float(np.prod(geometry.spacing))
     return CaseFingerprint(
         case=case.name,

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from math import prod
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,7 +20,7 @@ from autoseg.errors import CasesFailed, DatasetError
 from autoseg.images import Image, read_channels, read_mask
 from autoseg.preprocessing.content import ContentHashes, case_key
 from autoseg.preprocessing.prepare import prepare
-from autoseg.preprocessing.store import case_damage, cases_key, discard_case, is_complete, write_case
+from autoseg.preprocessing.store import add_lesions, case_damage, cases_key, discard_case, has_lesions, is_complete, write_case
 from autoseg.resources import available_memory, usable_cores
 from autoseg.workers import Outcome, map_cases
 from planners.plan import Plan
@@ -63,6 +64,7 @@ def prepare_cases(
     workers: int | None = None,
     keys: Mapping[str, str] | None = None,
     verify: bool = False,
+    lesions: bool = False,
 ) -> PreparedCases:
     """Makes sure that the cases stand prepared; what is there and was made from the same files is kept.
 
@@ -70,6 +72,7 @@ def prepare_cases(
         names: which cases; default all.
         keys: content hashes, where they are known already.
         verify: read what is there in full and compare it with its checksums; what was damaged on the disk is made anew, and said.
+        lesions: also make sure that each case tells its lesions, which are found in what is prepared; nothing is prepared anew for it.
 
     Raises:
         CasesFailed: some could not be prepared; the others are done.
@@ -81,7 +84,7 @@ def prepare_cases(
     keys = {case.name: keys[case.name] for case in chosen} if keys else case_keys(chosen, workspace)
     folder = workspace.cases(cases_key(plan, configuration))
     damaged = _damaged(chosen, folder, keys) if verify else []
-    if not damaged and not _missing(chosen, folder, keys):
+    if not damaged and not _missing(chosen, folder, keys) and not (lesions and _without_lesions(chosen, folder)):
         return PreparedCases(folder, keys, 0)
     folder.mkdir(parents=True, exist_ok=True)
     # Several folds start at once and want the same cases: one prepares them, the others wait and then find them done.
@@ -92,7 +95,24 @@ def prepare_cases(
         missing = _missing(chosen, folder, keys)
         if missing:
             _prepare_all(missing, plan, configuration, folder, keys, workers)
+        if lesions:
+            _add_lesions(_without_lesions(chosen, folder), plan, configuration, folder, workers)
     return PreparedCases(folder, keys, len(missing))
+
+
+def _without_lesions(cases: Sequence[Case], folder: Path) -> list[Case]:
+    return [case for case in cases if not has_lesions(folder, case.name)]
+
+
+def _add_lesions(cases: Sequence[Case], plan: Plan, configuration: str, folder: Path, workers: int | None) -> None:
+    names = [case.name for case in cases]
+    # a label, its mask, its components and their order
+    workers = default_workers(len(cases), bytes_each=20 * median_voxels(plan, configuration)) if workers is None else workers
+    logger.info("finding the lesions of %d prepared cases", len(cases))
+    outcomes = map_cases(partial(add_lesions, folder, scheme=plan.label_scheme), names, workers=workers, names=names, progress="lesions")
+    failures = [failure_text(outcome) for outcome in outcomes if outcome.error is not None]
+    if failures:
+        raise CasesFailed(failures, len(cases) - len(failures))
 
 
 def _missing(cases: Sequence[Case], folder: Path, keys: Mapping[str, str]) -> list[Case]:
@@ -243,4 +263,5 @@ def default_workers(count: int, bytes_each: int = 0) -> int:
 
 def _prepare(task: _Task) -> None:
     images, mask = read_case(task.case)
-    write_case(task.folder, task.case.name, prepare(images, mask, task.plan, task.configuration), key=task.key)
+    prepared = prepare(images, mask, task.plan, task.configuration)
+    write_case(task.folder, task.case.name, prepared, key=task.key, scheme=task.plan.label_scheme)

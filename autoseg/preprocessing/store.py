@@ -16,7 +16,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from autoseg.augmentation.counters import generator
 from autoseg.errors import DatasetError
 from autoseg.files import read_json, replace_with, sha256_file, sha256_json, write_json
+from autoseg.preprocessing.lesion_locations import lesion_locations
 from autoseg.preprocessing.prepare import PREPARATION_VERSION, CaseProperties, Prepared
+from planners.labels import LabelScheme
 from planners.plan import Plan
 
 SCHEMA = "autoseg-case/1"
@@ -24,7 +26,10 @@ SCHEMA = "autoseg-case/1"
 FEWEST_LOCATIONS = 10_000
 LOCATED_SHARE = 0.01
 
-Part = Literal["data", "labels", "locations"]
+ANNOTATED = 0
+"""Stands for a class where voxels of any annotation, background included, are located."""
+
+Part = Literal["data", "labels", "locations", "lesions"]
 
 
 class StoredFile(BaseModel):
@@ -58,7 +63,9 @@ class StoredCase:
         data: float32 (c, z, y, x), a read-only memory map.
         labels: int8 or int16 (z, y, x), a read-only memory map; None for a case without a mask.
         properties: how it came about.
-        locations: label -> (n, 3) int32, voxels of that label, for sampling.
+        locations: class -> (n, 3) int32, voxels of that class, for sampling. A class is numbered as in `class_numbers`.
+        annotated: (n, 3) int32, voxels of all that is annotated, where the dataset has an ignore label; else None.
+        lesions: where `add_lesions` was asked for, a table of `lesion_locations`; else None.
         previous: int8 or int16 (z, y, x), the mask of a previous stage, a read-only memory map; None where there is no such stage.
     """
 
@@ -69,11 +76,15 @@ class StoredCase:
     properties: CaseProperties
     locations: dict[int, np.ndarray]
     previous: np.ndarray | None = None
+    annotated: np.ndarray | None = None
+    lesions: np.ndarray | None = None
 
 
 def cases_key(plan: Plan, configuration: str) -> str:
     """A hash (16 hexadecimal characters) of exactly those plan fields that shape prepared cases: equal keys can share a folder."""
     settings = plan.configuration(configuration)
+    scheme = plan.label_scheme
+    regions = {"regions": scheme.meaning} if scheme.has_regions else {}
     return sha256_json(
         {
             "version": PREPARATION_VERSION,
@@ -85,34 +96,52 @@ def cases_key(plan: Plan, configuration: str) -> str:
             "spacing": settings.spacing,
             "normalisation": [scheme.model_dump(mode="json") for scheme in settings.normalisation],
             "resampling": settings.resampling.model_dump(mode="json", exclude={"logits_order"}),
+            **regions,
         }
         | ({"region_of_interest": plan.region_of_interest.model_dump(mode="json")} if plan.region_of_interest else {})
     )[:16]
 
 
-def class_locations(labels: np.ndarray, name: str) -> dict[int, np.ndarray]:
-    """Voxels of each label above 0 that is present, drawn without replacement: 10 000, or one in a hundred where that is more.
+def class_numbers(scheme: LabelScheme) -> dict[str, int]:
+    """Class -> its number among the stored locations: a label's value, a region's place in the order of declaration, from 1."""
+    foreground = scheme.foreground
+    return {name: number if scheme.has_regions else values[0] for number, (name, values) in enumerate(foreground.items(), 1)}
+
+
+def class_locations(labels: np.ndarray, name: str, scheme: LabelScheme | None = None) -> dict[int, np.ndarray]:
+    """Voxels of each class that is present, drawn without replacement: 10 000, or one in a hundred where that is more.
 
     Args:
         labels: integers (z, y, x).
         name: the case; the draw depends on it and on the labels only.
+        scheme: the classes; None: each value above 0 is one. With an ignore label the voxels of all that is annotated, background
+            included, are located too, under `ANNOTATED`.
 
     Returns:
-        label -> int32 (n, 3), in the order of the array.
+        class -> int32 (n, 3), in the order of the array.
     """
     flat = labels.ravel()
+    present = np.unique(flat).tolist()
+    classes: dict[int, tuple[int, ...]] = {value: (value,) for value in present if value > 0}
+    if scheme is not None:
+        annotated = () if scheme.ignore is None else tuple(value for value in present if value != scheme.ignore)
+        # rows are stored by ascending class
+        classes = {ANNOTATED: annotated} if annotated else {}
+        classes |= {number: scheme.foreground[label] for label, number in class_numbers(scheme).items()}
     locations = {}
-    for label in np.unique(flat[flat > 0]).tolist():
-        found = np.flatnonzero(flat == label)
+    for number, values in classes.items():
+        found = np.flatnonzero(flat == values[0] if len(values) == 1 else np.isin(flat, values))
+        if not found.size:
+            continue
         wanted = min(len(found), max(FEWEST_LOCATIONS, int(np.ceil(LOCATED_SHARE * len(found)))))
         if wanted < len(found):
-            rng = generator("class locations", name, label)
+            rng = generator("class locations", name, number)
             found = found[np.sort(rng.choice(len(found), wanted, replace=False, shuffle=False))]
-        locations[label] = np.stack(np.unravel_index(found, labels.shape), axis=1).astype(np.int32)
+        locations[number] = np.stack(np.unravel_index(found, labels.shape), axis=1).astype(np.int32)
     return locations
 
 
-def write_case(folder: str | Path, name: str, prepared: Prepared, key: str = "") -> None:
+def write_case(folder: str | Path, name: str, prepared: Prepared, key: str = "", scheme: LabelScheme | None = None) -> None:
     """Writes a prepared case. A case that is replaced is not valid in between.
 
     Args:
@@ -120,6 +149,7 @@ def write_case(folder: str | Path, name: str, prepared: Prepared, key: str = "")
         name: the case.
         prepared: what `prepare` returned.
         key: hash of the case's files (`content.case_key`); `is_complete` asks for it.
+        scheme: the classes to be located; None: each value above 0 is one.
 
     Raises:
         ResourceError: the disk is full.
@@ -130,7 +160,7 @@ def write_case(folder: str | Path, name: str, prepared: Prepared, key: str = "")
     arrays = {"data": prepared.data}
     if prepared.labels is not None:
         arrays["labels"] = prepared.labels
-        arrays["locations"] = _as_table(class_locations(prepared.labels, name))
+        arrays["locations"] = _as_table(class_locations(prepared.labels, name, scheme))
     else:
         with suppress(FileNotFoundError):
             _array(folder, name, "labels").unlink()
@@ -161,13 +191,44 @@ def open_case(folder: str | Path, name: str) -> StoredCase:
         raise _damaged(folder, name, problems)
     try:
         data = np.load(_array(folder, name, "data"), mmap_mode="r", allow_pickle=False)
-        labels, locations = None, {}
+        labels, locations, lesions = None, {}, None
         if "labels" in description.files:
             labels = np.load(_array(folder, name, "labels"), mmap_mode="r", allow_pickle=False)
             locations = _from_table(np.load(_array(folder, name, "locations"), allow_pickle=False))
+        if "lesions" in description.files:
+            lesions = np.load(_array(folder, name, "lesions"), mmap_mode="r", allow_pickle=False)
     except (ValueError, OSError) as error:
         raise _damaged(folder, name, [str(error)]) from error
-    return StoredCase(name, description.key, data, labels, description.properties, locations)
+    annotated = locations.pop(ANNOTATED, None)
+    return StoredCase(name, description.key, data, labels, description.properties, locations, annotated, lesions)
+
+
+def has_lesions(folder: str | Path, name: str) -> bool:
+    """Whether a prepared case tells its lesions; one without a mask has none to tell.
+
+    Raises:
+        DatasetError: the case is missing or malformed.
+    """
+    files = _read(Path(folder), name).files
+    return "lesions" in files or "labels" not in files
+
+
+def add_lesions(folder: str | Path, name: str, scheme: LabelScheme) -> None:
+    """Adds the table of lesions to a prepared case; its other files stay, and it is valid at every moment.
+
+    Raises:
+        DatasetError: the case is missing or damaged.
+        ResourceError: the disk is full.
+    """
+    folder = Path(folder)
+    case = open_case(folder, name)
+    if case.labels is None:
+        return
+    classes = {number: scheme.foreground[label] for label, number in class_numbers(scheme).items()}
+    table = lesion_locations(np.asarray(case.labels), name, classes)
+    description = _read(folder, name)
+    files = {**description.files, "lesions": write_array(_array(folder, name, "lesions"), table)}
+    write_json(_description(folder, name), description.model_copy(update={"files": files}).model_dump(mode="json", by_alias=True))
 
 
 def case_damage(folder: str | Path, name: str) -> str | None:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from autoseg import files
+from planners.labels import Values
 
 COLOURS = ("#ff3b30", "#00c8ff", "#ffd60a", "#34c759", "#ff7ae0", "#ff9500")
 PLANES = ("axial", "coronal", "sagittal")
@@ -26,7 +27,7 @@ def draw_overlay(
     prediction: np.ndarray | None,
     spacing: tuple[float, float, float],
     *,
-    labels: Mapping[str, int],
+    labels: Mapping[str, Values],
     channels: Sequence[str],
     title: str,
     dice: Mapping[str, float] | None = None,
@@ -38,7 +39,7 @@ def draw_overlay(
         images: (c, z, y, x); axes run to superior, posterior and the patient's left.
         reference, prediction: integer masks (z, y, x) on the same grid, or None.
         spacing: mm, (z, y, x).
-        labels: foreground labels, name -> value.
+        labels: foreground labels, name -> value, or a region's values; a contour each.
         channels: names of the channels; a CT gets a soft-tissue window, a PET is shown dark on bright.
         title: the case.
         dice: label -> Dice, into the title; nan is shown as n/a.
@@ -70,19 +71,19 @@ def draw_overlay(
                 axes[row, column].set_title(f"{PLANES[axis]} {at[axis] + 1}/{images.shape[1 + axis]}", fontsize=9, color="#444444")
         axes[row, 0].set_ylabel(channel, fontsize=11)
     figure.suptitle(_title(title, dice), fontsize=12)
-    present = {name for name, value in labels.items() if any((mask == value).any() for mask in masks.values())}
+    present = {name for name, value in labels.items() if any(np.isin(mask, value).any() for mask in masks.values())}
     figure.legend(handles=_legend(labels, present, masks), loc="outside lower center", ncols=8, frameon=False, fontsize=9, handlelength=3)
     picture = io.BytesIO()
     figure.savefig(picture, format="png", dpi=100)
     files.write_bytes(path, picture.getvalue())
 
 
-def _planes_through(masks: Mapping[str, np.ndarray], labels: Mapping[str, int]) -> tuple[int, ...]:
+def _planes_through(masks: Mapping[str, np.ndarray], labels: Mapping[str, Values]) -> tuple[int, ...]:
     """Index along each axis of the plane with most of the largest lesion, the reference's if it has one; without any, the middle."""
     from scipy.ndimage import find_objects, label
 
     for mask in masks.values():
-        components, count = label(np.isin(mask, list(labels.values())), structure=np.ones((3,) * mask.ndim))
+        components, count = label(np.isin(mask, np.hstack(list(labels.values()))), structure=np.ones((3,) * mask.ndim))
         if count:
             largest = int(np.argmax(np.bincount(components.ravel())[1:])) + 1
             box = find_objects(components)[largest - 1]
@@ -114,7 +115,7 @@ def _draw_plane(
     image: np.ndarray,
     window: Mapping[str, Any],
     masks: Mapping[str, np.ndarray],
-    labels: Mapping[str, int],
+    labels: Mapping[str, Values],
     spacing: Sequence[float],
     axis: int,
     index: int,
@@ -127,7 +128,7 @@ def _draw_plane(
     for number, (kind, mask) in enumerate(masks.items()):
         plane = np.take(mask, index, axis)
         for value, colour in zip(labels.values(), _colours(len(labels)), strict=True):
-            inside = plane == value
+            inside = np.isin(plane, value)
             if inside.any():
                 _draw_contour(axes, inside, (height, width), colour, kind, zorder=2 + number)
     axes.set_xlim(0, width)
@@ -190,7 +191,7 @@ def _title(title: str, dice: Mapping[str, float] | None) -> str:
     return f"{title}   Dice: {', '.join(values)}"
 
 
-def _legend(labels: Mapping[str, int], present: set[str], masks: Mapping[str, np.ndarray]) -> list[Any]:
+def _legend(labels: Mapping[str, Values], present: set[str], masks: Mapping[str, np.ndarray]) -> list[Any]:
     from matplotlib.lines import Line2D
 
     return [

@@ -27,6 +27,7 @@ from autoseg.errors import DatasetError, WorkerError
 from autoseg.preprocessing.previous_stage import open_mask
 from autoseg.preprocessing.store import StoredCase, open_case
 from autoseg.training.loop import Stopped
+from autoseg.training.sampling import ForegroundRule, draw_centre
 from autoseg.workers import end_with_parent
 from planners.plan import Augmentation, Configuration
 
@@ -88,6 +89,7 @@ class SampleSource:
         previous: case -> key of its previous stage's mask, for a configuration that continues from one.
         classes: the label values of each class, for such a configuration: each is a channel.
         beside: what the loss needs besides a sample's labels, as a function of them (from `target_regions`); None: nothing.
+        rule: how samples with forced foreground are centred.
     """
 
     folder: Path
@@ -99,6 +101,7 @@ class SampleSource:
     previous: Mapping[str, str] = field(default_factory=dict)
     classes: tuple[tuple[int, ...], ...] = ()
     beside: Callable[[np.ndarray], np.ndarray] | None = None
+    rule: ForegroundRule = ForegroundRule()
 
     def augmenter(self, augmentation: Augmentation) -> Augmenter:
         """What augments this source's samples."""
@@ -128,13 +131,9 @@ class SampleSource:
         return data, (labels, torch.from_numpy(np.stack([self.beside(sample) for sample in labels.numpy()])))
 
     def _sample(self, rng: np.random.Generator, foreground: bool, augmenter: Augmenter, opened: CaseCache) -> tuple[np.ndarray, np.ndarray]:
-        case = opened.get(self.cases[int(rng.integers(len(self.cases)))])
-        data, voxel = case.data, None
+        case, voxel = draw_centre(rng, foreground, self.cases, self.rule, opened.get)
+        data = case.data
         labels = [mask for mask in (case.labels, case.previous) if mask is not None]
-        present = [label for label in sorted(case.locations) if len(case.locations[label])]
-        if foreground and present:
-            places = case.locations[present[int(rng.integers(len(present)))]]
-            voxel = places[int(rng.integers(len(places)))]
         if self.configuration.dimension == 2:
             plane = int(voxel[0]) if voxel is not None else int(rng.integers(data.shape[1]))
             data, labels = data[:, plane], [mask[plane] for mask in labels]
@@ -212,10 +211,11 @@ class SegmentationBatches:
         self.source = source
         self.workers = workers
         self.iterations = source.configuration.training.iterations
-        self._validation = replace(source, cases=validation)
+        # what only measures is drawn alike, whatever training is centred on
+        self._validation = replace(source, cases=validation, rule=ForegroundRule())
         self._plain = source.augmenter(PLAIN)
         self._opened = CaseCache(self._validation)
-        self._inner = replace(source, cases=inner)
+        self._inner = replace(source, cases=inner, rule=ForegroundRule())
         self._inner_opened = CaseCache(self._inner)
 
     def stream(self, epoch: int, iteration: int) -> Iterator[Batch]:

@@ -13,7 +13,8 @@ from typing import Any
 
 from autoseg import files
 from autoseg.errors import TrainingError
-from planners.plan import Configuration
+from planners.labels import LabelScheme
+from planners.plan import Configuration, Sampling
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +28,7 @@ rounding, the others only tell."""
 ADDED_LATER: dict[tuple[str, ...], Any] = {
     ("training", "ema"): None,
     ("training", "early_stopping"): None,
+    ("training", "sampling"): Sampling().model_dump(mode="json"),
     ("training", "schedule", "warmup_epochs"): 0,
     ("training", "previous_masks"): "out_of_fold",
     ("augmentation", "previous_stage"): None,
@@ -41,12 +43,12 @@ def recorded_settings(folder: Path) -> dict[str, Any]:
     return dict(files.read_json(path)["settings"]) if path.exists() else {}
 
 
-def identity(spec: Configuration, labels: Mapping[str, int], cases: Mapping[str, str], prepared: str) -> dict[str, Any]:
+def identity(spec: Configuration, scheme: LabelScheme, cases: Mapping[str, str], prepared: str) -> dict[str, Any]:
     """All that the weights depend on, but for the number of epochs.
 
     Args:
         spec: the configuration with the run's settings.
-        labels: the dataset's.
+        scheme: what the dataset's labels mean.
         cases: training case -> hash of its files.
         prepared: hash of the plan fields that shape prepared cases.
     """
@@ -59,7 +61,7 @@ def identity(spec: Configuration, labels: Mapping[str, int], cases: Mapping[str,
         "settings": files.sha256_json(document),
         "seed": spec.training.seed,
         "training cases": files.sha256_json(dict(sorted(cases.items()))),
-        "labels": files.sha256_json(dict(labels)),
+        "labels": files.sha256_json(scheme.meaning),
         "preparation": prepared,
     }
 

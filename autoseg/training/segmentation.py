@@ -39,6 +39,7 @@ from autoseg.training.optimisers import build_optimiser
 from autoseg.training.patch_dice import PatchDice
 from autoseg.training.progress import Recorder, iteration_bar
 from autoseg.training.record import RunRecord, identity, recorded_settings, require_same_siblings
+from autoseg.training.sampling import foreground_rule
 from autoseg.training.schedule import learning_rate
 from autoseg.training.state import TrainState, WeightAverage
 from autoseg.training.step import Step
@@ -128,9 +129,11 @@ def train(
         before = previous_stage(opened, workspace, plan, configuration, folds, str(fold), command_options(dataset, work, name))
         workers = _default_workers() if workers is None else workers
         names = sorted({*chosen.training, *chosen.validation})
-        prepared = prepare_cases(opened, plan, configuration, workspace, names=names, workers=workers, verify=True)
+        prepared = prepare_cases(
+            opened, plan, configuration, workspace, names=names, workers=workers, verify=True, lesions=spec.training.sampling.needs_lesions
+        )
         keys = {case: prepared.keys[case] for case in chosen.training}
-        what = identity(spec, plan.labels, keys, cases_key(plan, configuration))
+        what = identity(spec, plan.label_scheme, keys, cases_key(plan, configuration))
         if before:
             what |= before.identity(chosen.training)
             prepared = prepare_masks(prepared, before.sources, spec.resampling, workers=workers, verify=True)
@@ -231,14 +234,14 @@ class _Run:
         step = self._step(state, source)
         self._announce(state, step, len(learnt))
         batches = SegmentationBatches(source, tuple(self.chosen.validation), workers, inner)
-        labels = self.plan.foreground_labels
+        scheme = self.plan.label_scheme
         board = TensorBoard(self.folder, logbook.rows) if tensorboard else nullcontext(lambda row: None)
         with board as also, StopRequest() as stop, loader_deaths(stop), iteration_bar(training, state.progress) as tick:
             fit(
                 state,
                 step,
                 batches,
-                lambda: PatchDice(labels),
+                lambda: PatchDice(scheme),
                 Schedule(
                     epochs=training.epochs,
                     iterations=training.iterations,
@@ -291,6 +294,7 @@ class _Run:
             self.prepared.previous,
             tuple(self.plan.label_scheme.foreground.values()) if self.before else (),
             target_regions(self.spec.training.loss, self.plan.label_scheme, self.spec.spacing),
+            foreground_rule(self.spec.training.sampling, self.plan.label_scheme, self.prepared.folder, learnt),
         )
 
     def _save(self, reached: TrainState) -> None:

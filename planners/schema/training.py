@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from planners.schema.base import Probability, Strict
+from planners.schema.sampling import Sampling
 
 
 class _Loss(Strict):
@@ -120,7 +121,7 @@ class EarlyStopping(Strict):
 class Training(Strict):
     """How long and how a fold is trained.
 
-    `foreground_fraction`: share of each batch's samples that are centred on a foreground voxel.
+    `foreground_fraction`: share of each batch's samples that are centred on a foreground voxel; `sampling`: on which.
     `validation_iterations`: random validation patches for the learning curve, once an epoch; they choose nothing.
     `accumulation`: micro-batches that a batch is computed in; the batch, and but for rounding the result, stays the same.
     `ema`: decay of the weights' exponential moving average, which is then what is validated and written.
@@ -132,6 +133,7 @@ class Training(Strict):
     iterations: int = Field(default=250, ge=1)
     validation_iterations: int = Field(default=50, ge=0)
     foreground_fraction: Probability = 0.33
+    sampling: Sampling = Sampling()
     gradient_clip: float = Field(default=12.0, gt=0)
     accumulation: int = Field(default=1, ge=1)
     seed: int = Field(default=1234, ge=0)

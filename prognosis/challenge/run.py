@@ -223,7 +223,7 @@ def _segment(source: Path, settings: Settings) -> _Segmented:
     measured = measure(images.ct.array, images.pet.array, prediction.mask, grid.spacing, what.labels)
     mask = np.zeros(prediction.mask.shape, np.uint8)
     for name, value in what.labels.items():
-        mask[prediction.mask == value] = LABELS[name]
+        mask[np.isin(prediction.mask, value)] = LABELS[name]
     on_ct = resample_mask(mask, grid, images.ct_grid)
     return _Segmented(
         on_ct, images.ct_grid, measured, (*images.notes, *what.notes, *prediction.notes, *measured.notes, *_beyond(mask, on_ct, images))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from planners.labels import Values
 from prognosis.features import first_order, nodal, shape, uptake, volume
 from prognosis.features.feature import EMPTY_MASK, NO_CT, NO_NODES, NO_PET, NO_PRIMARY, PET_NOT_SUV, registered
 from prognosis.features.suv import suv_problem
@@ -50,14 +51,14 @@ class _Region:
 
 
 def case_features(
-    ct: np.ndarray | None, pet: np.ndarray | None, mask: np.ndarray, spacing: Sequence[float], labels: Mapping[str, int] = LABELS
+    ct: np.ndarray | None, pet: np.ndarray | None, mask: np.ndarray, spacing: Sequence[float], labels: Mapping[str, Values] = LABELS
 ) -> dict[str, float]:
     """The features of one case, by the names in `FEATURES`; arguments and errors as `measure`."""
     return measure(ct, pet, mask, spacing, labels).values
 
 
 def measure(
-    ct: np.ndarray | None, pet: np.ndarray | None, mask: np.ndarray, spacing: Sequence[float], labels: Mapping[str, int] = LABELS
+    ct: np.ndarray | None, pet: np.ndarray | None, mask: np.ndarray, spacing: Sequence[float], labels: Mapping[str, Values] = LABELS
 ) -> Measured:
     """The features of one case with the flags that say which of them have no value, and why.
 
@@ -70,7 +71,7 @@ def measure(
         pet: SUV on the same grid; None where there is none.
         mask: label values on the same grid.
         spacing: mm, (z, y, x).
-        labels: the values of "GTVp" and, where there are nodes, "GTVn".
+        labels: the values of "GTVp" and, where there are nodes, "GTVn"; several for a region.
 
     Raises:
         ValueError: shapes differ, a spacing is not positive, or `labels` names no "GTVp".
@@ -101,7 +102,7 @@ def measure(
     return Measured(values, tuple(flags), tuple(notes))
 
 
-def _check(ct: np.ndarray | None, pet: np.ndarray | None, mask: np.ndarray, spacing: Sequence[float], labels: Mapping[str, int]) -> None:
+def _check(ct: np.ndarray | None, pet: np.ndarray | None, mask: np.ndarray, spacing: Sequence[float], labels: Mapping[str, Values]) -> None:
     shapes = {name: array.shape for name, array in (("CT", ct), ("PET", pet), ("mask", mask)) if array is not None}
     if mask.ndim != 3 or len(set(shapes.values())) > 1:
         raise ValueError(f"CT, PET and mask must have one shape (z, y, x), found {shapes}")
@@ -112,9 +113,9 @@ def _check(ct: np.ndarray | None, pet: np.ndarray | None, mask: np.ndarray, spac
 
 
 def _region(
-    ct: np.ndarray | None, pet: np.ndarray | None, mask: np.ndarray, spacing: Sequence[float], labels: Mapping[str, int]
+    ct: np.ndarray | None, pet: np.ndarray | None, mask: np.ndarray, spacing: Sequence[float], labels: Mapping[str, Values]
 ) -> _Region | None:
-    primary, nodes = mask == labels[PRIMARY], mask == labels.get(NODES, -1)
+    primary, nodes = np.isin(mask, labels[PRIMARY]), np.isin(mask, labels.get(NODES, -1))
     tumour = primary | nodes
     if not tumour.any():
         return None

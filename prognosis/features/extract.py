@@ -17,6 +17,7 @@ from autoseg.errors import AutosegError
 from autoseg.images import check_same_grid, read_channels, read_header, read_mask
 from autoseg.inference.records import hash_inputs
 from autoseg.workers import map_cases
+from planners.labels import LabelScheme, Values
 from prognosis.errors import FeatureError
 from prognosis.features.case import FEATURES, NODES, PRIMARY, Measured, measure
 from prognosis.features.feature import Feature
@@ -45,31 +46,31 @@ class Source:
 
     Attributes:
         ct, pet: indices of channels; None where the dataset has none.
-        labels: the values of "GTVp" and, where there are nodes, "GTVn".
+        labels: the values of "GTVp" and, where there are nodes, "GTVn"; several where the dataset calls a region so.
         notes: what was taken for what, where that is not plain.
     """
 
     ct: int | None
     pet: int | None
-    labels: Mapping[str, int]
+    labels: Mapping[str, Values]
     notes: tuple[str, ...] = ()
 
     @staticmethod
-    def of(channels: Sequence[str], labels: Mapping[str, int], *, primary: str | None = None, nodes: str | None = None) -> Source:
+    def of(channels: Sequence[str], labels: Mapping[str, Values], *, primary: str | None = None, nodes: str | None = None) -> Source:
         """The source that channel and label names tell.
 
         Args:
             channels: names in index order.
-            labels: name -> value, with or without the background.
+            labels: name -> value, or a region's values, with or without the background; one called "ignore" is no structure.
             primary, nodes: label names; None means "GTVp" and "GTVn" in any capitals, and the only label there is for the primary.
 
         Raises:
-            FeatureError: no channel is a CT or PET, or no label is the primary tumour.
+            FeatureError: no channel is a CT or PET, no label is the primary tumour, or the regions of tumour and nodes overlap.
         """
         ct, pet = _channel(channels, CT_NAMES), _channel(channels, PET_NAMES)
         if ct is None and pet is None:
             raise FeatureError(f"the channels are {', '.join(channels)}: features need one called CT or PET. Name them so in dataset.json")
-        foreground = {name: value for name, value in labels.items() if value > 0}
+        foreground = LabelScheme(labels).classes
         notes = []
         chosen = _label(foreground, primary, PRIMARY, "--primary")
         if chosen is None and len(foreground) == 1:
@@ -82,14 +83,19 @@ class Source:
         second = _label(foreground, nodes, NODES, "--nodes")
         if second == chosen:
             raise FeatureError(f"the label {chosen!r} cannot be both the primary tumour and the nodes")
+        if second and (shared := _numbers(foreground[chosen]) & _numbers(foreground[second])):
+            raise FeatureError(
+                f"the regions {chosen!r} and {second!r} share the value(s) {', '.join(map(str, sorted(shared)))}: what is the primary "
+                "tumour cannot be nodes. Name classes that do not overlap with --primary and --nodes"
+            )
         if rest := [name for name in foreground if name not in (chosen, second)]:
             notes.append(f"label(s) not measured: {list_names(rest)}")
         found = {PRIMARY: foreground[chosen]} | ({NODES: foreground[second]} if second else {})
         return Source(ct, pet, found, tuple(notes))
 
-    def names(self, labels: Mapping[str, int]) -> dict[str, str]:
+    def names(self, labels: Mapping[str, Values]) -> dict[str, str]:
         """What the dataset calls the primary tumour ("GTVp") and the nodes ("GTVn")."""
-        called = {value: name for name, value in labels.items()}
+        called = {value: name for name, value in LabelScheme(labels).classes.items()}
         return {part: called[value] for part, value in self.labels.items()}
 
     def measures(self, feature: Feature) -> bool:
@@ -247,7 +253,11 @@ def _channel(channels: Sequence[str], names: Sequence[str]) -> int | None:
     return next((index for index, channel in enumerate(channels) if channel.strip().lower() in names), None)
 
 
-def _label(labels: Mapping[str, int], asked: str | None, usual: str, option: str) -> str | None:
+def _numbers(value: Values) -> set[int]:
+    return {value} if isinstance(value, int) else set(value)
+
+
+def _label(labels: Mapping[str, Values], asked: str | None, usual: str, option: str) -> str | None:
     if asked is not None:
         if asked not in labels:
             raise FeatureError(f"{option} {asked}: there is no such label; there are {', '.join(labels)}")

@@ -83,11 +83,6 @@ def test_configuration_by_name(planned):
         planned.configuration("4d")
 
 
-def test_foreground_labels_ascend(planned):
-    assert list(planned.foreground_labels.values()) == [1, 2]
-    assert 0 not in planned.foreground_labels.values()
-
-
 def test_override_one_configuration_or_all(planned):
     one = override(planned, {"training.epochs": 5, "training.optimiser.lr": 0.1}, "2d")
     assert (one.configurations["2d"].training.epochs, one.configurations["2d"].training.optimiser.lr) == (5, 0.1)
@@ -171,3 +166,42 @@ def test_a_plan_from_before_the_masks_augmentation_is_read_without_it(planned):
 def test_a_ball_has_a_radius(planned, radius):
     with pytest.raises(PlanInvalid, match=r"must be a range inside \(0, 100\] voxels"):
         override(planned, {"augmentation.previous_stage.morphology.radius": radius}, "3d_cascade_fullres")
+
+
+REGIONS = {"background": 0, "whole": (1, 2), "core": 2, "ignore": 3}
+
+
+def test_regions_survive_the_document_and_keep_their_order(planned):
+    plan = Plan.model_validate(planned.model_dump(by_alias=True) | {"labels": REGIONS, "region_order": (1, 2)})
+    again = Plan.from_json(plan.to_json())
+    assert again == plan
+    assert list(again.labels.items()) == list(REGIONS.items())
+    assert (again.label_scheme.heads, again.label_scheme.ignore) == (2, 3)
+
+
+def test_plans_without_the_newer_fields_are_plain(planned):
+    document = planned.model_dump(mode="json", by_alias=True)
+    del document["region_order"]
+    for configuration in document["configurations"].values():
+        del configuration["training"]["sampling"]
+    assert Plan.from_json(json.dumps(document)) == planned
+
+
+@pytest.mark.parametrize(
+    ("change", "part"),
+    [
+        ({"region_order": [1]}, "regions_class_order: stands without a region"),
+        ({"labels": REGIONS}, "must give each of the 2 classes"),
+        ({"labels": {"background": 0, "tumour": 2, "ignore": 1}}, "labels.ignore: must be the highest"),
+        ({"classes": {"cyst": 1}}, "2d.training.sampling.classes: no class is called cyst; there are"),
+        ({"classes": {"cyst": 0}}, "at least one class needs a weight above 0"),
+        ({"lesion_exponent": 1.5}, "less than or equal to 1"),
+    ],
+)
+def test_labels_and_sampling_that_do_not_fit_are_named(planned, change, part):
+    document = planned.model_dump(mode="json", by_alias=True)
+    sampling = {name: value for name, value in change.items() if name in ("classes", "lesion_exponent")}
+    document |= {name: value for name, value in change.items() if name not in sampling}
+    document["configurations"]["2d"]["training"]["sampling"] |= sampling
+    with pytest.raises(PlanInvalid, match=part):
+        Plan.from_json(json.dumps(document))

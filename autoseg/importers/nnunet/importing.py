@@ -103,6 +103,7 @@ def _import(trained: TrainedModel, chosen: tuple[str, ...], output: Path) -> Imp
         file_ending=description.file_ending,
         configuration=first.configuration,
         scheme=SCHEME,
+        region_order=description.region_order,
         origin=f"nnU-Net v2, trainer {first.trainer}, plans {plan.name}, {CHECKPOINTS[trained.checkpoint]}",
     )
     with _new_folder(output) as folder:

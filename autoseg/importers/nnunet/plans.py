@@ -85,6 +85,7 @@ def native_plan(document: Any, where: str, description: Description, trained: Tr
         preset="nnU-Net",
         channels=description.channels,
         labels=description.labels,
+        region_order=description.region_order,
         file_ending=description.file_ending,
         orientation=orientation,
         transpose=(int(transpose[0]), int(transpose[1]), int(transpose[2])),

@@ -50,6 +50,36 @@ def look(make, **options) -> CaseFacts:
     return check_case(dataset.cases[0], dataset, **options)
 
 
+def test_what_is_ignored_is_counted_apart(pet_ct):
+    pet_ct.describe(labels={"background": 0, "whole": [1, 2], "core": 2, "ignore": 3}, regions_class_order=[1, 2])
+    array = mask()
+    array[1:] = 3
+    save(pet_ct.folder / "labelsTr/a.nrrd", array)
+    facts = look(pet_ct)
+    assert facts.labels == {0: 30 - 10, 1: 7, 2: 3}
+    assert facts.ignored == 90
+    assert facts.present == (1, 2)
+    assert check_labels([facts], {"background": 0, "whole": (1, 2), "core": 2, "ignore": 3}) == ()
+    save(pet_ct.folder / "labelsTr/a.nrrd", np.full(SHAPE, 3, np.uint8))
+    facts = look(pet_ct)
+    assert facts.present == ()
+    assert "case a: every voxel of its mask is 'ignore': nothing can be learnt or tested on it" in facts.notes
+    save(pet_ct.folder / "labelsTr/a.nrrd", np.full(SHAPE, 4, np.uint8))
+    with pytest.raises(
+        DatasetError, match=r"does not name: 4 \(120 voxels\); it names 0 = background, \[1, 2\] = whole, 2 = core, 3 = ignore"
+    ):
+        look(pet_ct)
+
+
+def test_a_region_is_where_any_of_its_values_is():
+    facts = [
+        CaseFacts(name, name, "", SHAPE, SPACING, {0: 9, 1: int(value == 1), 2: int(value == 2)}) for name, value in (("a", 1), ("b", 2))
+    ]
+    assert check_labels(facts, {"background": 0, "whole": (1, 2)}) == ()
+    (warning,) = check_labels(facts, {"background": 0, "whole": (1, 2), "rim": 3})
+    assert "the class 'rim' (3) is in no case" in warning
+
+
 def test_facts_of_a_good_case(pet_ct):
     pet_ct.write("cases.csv", "case,patient,centre\na,P,C\n")
     facts = look(pet_ct)

@@ -46,6 +46,21 @@ def test_channels_are_in_the_order_of_their_index_not_of_the_text():
     assert parse(channel_names=names).channels == tuple(f"c{index}" for index in range(12))
 
 
+def regions(order, **labels):
+    """Changes that make a dataset of regions; without labels those of BraTS."""
+    named = labels or {"whole": [1, 2, 3], "core": [2, 3], "enhancing": 3}
+    return {"labels": {"background": 0, **named}, "regions_class_order": order}
+
+
+def test_regions_keep_their_order_and_labels_are_sorted():
+    found = parse(**regions([1, 3, 2], kidney=[1, 2, 3], masses=[2, 3], tumour=[2]))
+    assert list(found.labels.items()) == [("background", 0), ("kidney", (1, 2, 3)), ("masses", (2, 3)), ("tumour", 2)]
+    assert found.region_order == (1, 3, 2)
+    plain = parse(labels={"background": 0, "ignore": 3, "node": 2, "tumour": 1})
+    assert list(plain.labels) == ["background", "tumour", "node", "ignore"]
+    assert plain.region_order == ()
+
+
 @pytest.mark.parametrize(
     ("changes", "parts"),
     [
@@ -59,8 +74,11 @@ def test_channels_are_in_the_order_of_their_index_not_of_the_text():
         ({"labels": {"background": 0, "tumour": "1"}}, ["labels.tumour: must be a whole number, found '1'"]),
         ({"labels": {"background": 0, "tumour": True}}, ["labels.tumour: must be a whole number, found True"]),
         ({"labels": {"background": 0, "tumour": 1.0}}, ["labels.tumour: must be a whole number, found 1.0"]),
-        ({"labels": {"background": 0, "whole": [1, 2]}}, ["labels.whole", "region", "[1, 2]", "not supported"]),
-        ({"labels": {"background": 0, "tumour": 1, "ignore": 2}}, ["labels.ignore", "not supported"]),
+        ({"labels": {"background": 0, "whole": [1, 2.5]}}, ["labels.whole: a region must be a list of whole numbers, found [1, 2.5]"]),
+        ({"labels": {"background": 0, "ignore": 1}}, ["nothing but background and 'ignore'"]),
+        ({"labels": {"background": 0, "tumour": 1, "Ignore": 2}}, ["labels.Ignore", "must be called 'ignore'"]),
+        ({"labels": {"background": 0, "tumour": 2, "ignore": 1}}, ["labels.ignore: must be the highest value, found 1 beside [0, 2]"]),
+        ({"labels": {"background": 0, "tumour": 1, "ignore": [2, 3]}}, ["labels.ignore: must be one value, found [2, 3]"]),
         ({"labels": {"tumour": 1}}, ["no class has the value 0", "[1]"]),
         ({"labels": {"background": 0}}, ["nothing but background"]),
         ({"labels": {"background": 0, "a": 1, "b": 3, "c": 7}}, ["consecutive", "[0, 1, 3, 7]", "3 -> 2, 7 -> 3"]),
@@ -77,7 +95,22 @@ def test_channels_are_in_the_order_of_their_index_not_of_the_text():
         ({"training": [{"label": "x"}]}, ["training[0]"]),
         ({"test": 3}, ["test: must be a list"]),
         ({"name": 3}, ["name: must be a text"]),
-        ({"regions_class_order": [1, 2]}, ["regions_class_order", "not supported"]),
+        ({"regions_class_order": [1, 2]}, ["regions_class_order: stands without a region"]),
+        (regions([1, 2]), ["each of the 3 classes (whole, core, enhancing;", "found [1, 2]"]),
+        (regions(None), ["regions_class_order: must give each of the 3 classes", "found none"]),
+        (regions("123"), ["regions_class_order: must be a list of mask values", "'123'"]),
+        (regions([4, 2, 3]), ["'whole' is painted with 4, which is none of its values [1, 2, 3]"]),
+        (regions([1, 3, 2]), ["'enhancing' is painted with 2, which is none of its values [3]"]),
+        (regions([1, 1], a=[1], b=[1, 2]), ["'a' and 'b' are painted with the same value 1"]),
+        (regions([2, 1], core=[2, 3], whole=[1, 2, 3]), ["cover all of 'core'", "larger regions first"]),
+        (regions([1, 2], a=[1, 2], b=[2, 1]), ["labels.b: is the same region as 'a', [1, 2]"]),
+        (regions([1], a=[1, 2, 2]), ["labels.a: names a value twice"]),
+        (regions([1], a=[0, 1]), ["labels.a: holds 0, which is the background"]),
+        (regions([1, 2], a=[1, 2], b=[]), ["labels.b: a region needs at least one value"]),
+        (regions([1, 3], a=[1, 2], b=[3], ignore=3), ["'b' and 'ignore' have the same value 3"]),
+        (regions([1], a=[1, 2, 3], ignore=3), ["labels.a: holds 3, the value of 'ignore'"]),
+        (regions([1, 4], a=[1, 2], b=[4]), ["consecutive from 0, found [0, 1, 2, 4]"]),
+        (regions([1], a=[1, 2], whole=None), ["labels.whole: must be a whole number, found None"]),
     ],
 )
 def test_wrong_content_names_the_field(changes, parts):

@@ -121,6 +121,22 @@ def test_regions_and_ignored_voxels():
     assert ignored.voxels.tn == math.prod(SHAPE) - 8 - 8
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_no_metric_sees_what_is_predicted_where_nothing_is_known(seed):
+    rng = np.random.default_rng(seed)
+    reference = (cube(1, value=1) + cube(4, value=2)).astype(np.uint8)
+    reference[rng.random(reference.shape) < 0.3] = 3
+    labels = {"whole": (1, 2), "core": 2}
+    prediction = rng.integers(0, 3, reference.shape)
+    other = np.where(reference == 3, rng.integers(0, 3, reference.shape), prediction)
+    assert (other != prediction).any()
+    first, second = (score_masks(mask, reference, (1, 1, 1), labels, ignore=3) for mask in (prediction, other))
+    assert first == second
+    for name in labels:
+        voxels = first[name].voxels
+        assert voxels.tp + voxels.fp + voxels.fn + voxels.tn == np.count_nonzero(reference != 3)
+
+
 def test_masks_in_one_slice_of_a_volume_are_scored_as_a_volume():
     reference = np.zeros(SHAPE, np.uint8)
     reference[2, 2:5, 2:5] = 1

@@ -8,7 +8,15 @@ from hypothesis import strategies as st
 from scipy.ndimage import map_coordinates
 from skimage.transform import resize
 
-from autoseg.inference.restore import axis_taps, label_dtype, logits_taps, resample_planes, restore_labels
+from autoseg.inference.restore import (
+    axis_taps,
+    certain_background,
+    label_dtype,
+    logits_taps,
+    paint_regions,
+    resample_planes,
+    restore_labels,
+)
 from planners.plan import Resampling
 
 RULE = Resampling()
@@ -113,3 +121,40 @@ def test_the_mask_type_is_the_smallest_that_fits(values, expected):
 def test_label_values_out_of_range_are_refused(values):
     with pytest.raises(ValueError, match="0 to 65535"):
         label_dtype(values)
+
+
+def test_regions_are_painted_in_their_order():
+    # whole, core, enhancing at six voxels; 0 is not above one half
+    logits = torch.tensor(
+        [
+            [-1.0, 2.0, 2.0, 2.0, -1.0, 0.0],
+            [-1.0, -1.0, 0.1, 3.0, 5.0, 0.0],
+            [-1.0, -1.0, -1.0, 0.2, -1.0, 0.0],
+        ]
+    )
+    assert paint_regions(logits, (1, 2, 3)).tolist() == [0, 1, 2, 3, 2, 0]
+    # KiTS: kidney 1, masses 3, tumour 2
+    assert paint_regions(logits, (1, 3, 2)).tolist() == [0, 1, 3, 2, 3, 0]
+
+
+def test_streamed_regions_equal_thresholds_of_whole_probabilities():
+    rng = np.random.default_rng(3)
+    logits = rng.normal(size=(2, 6, 5, 4)).astype(np.float32)
+    shape = (9, 7, 4)
+    mask, probabilities = np.zeros(shape, np.uint8), np.zeros((2, *shape), np.float32)
+    taps = logits_taps(logits.shape[1:], shape, (1.0,) * 3, (1.0,) * 3, RULE)
+    restore_labels(blocks_of(logits, [2, 3, 1]), taps, mask, values=(1, 2), regions=True, probabilities=probabilities)
+    expected = 1 / (1 + np.exp(-whole(logits, shape)))
+    np.testing.assert_allclose(probabilities, expected, atol=1e-5)
+    painted = np.where(expected[1] > 0.5, 2, np.where(expected[0] > 0.5, 1, 0))
+    sure = (abs(expected - 0.5) > 1e-5).all(0)
+    np.testing.assert_array_equal(mask[sure], painted[sure])
+    assert set(np.unique(mask)) == {0, 1, 2}
+
+
+def test_background_for_sure():
+    labels, regions = np.full((3, 2), 0.5), np.full((3, 2), 0.5)
+    certain_background(labels, regions=False)
+    certain_background(regions, regions=True)
+    assert labels.tolist() == [[1, 1], [0, 0], [0, 0]]
+    assert not regions.any()

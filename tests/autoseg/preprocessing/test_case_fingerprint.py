@@ -43,6 +43,16 @@ def test_numbers_of_a_small_case(image_of, body):
     assert CaseFingerprint.from_dict(found.to_dict()) == found
 
 
+def test_what_is_ignored_is_no_foreground(image_of, body):
+    image, mask = body
+    known = fingerprint_images(CASE, [image_of(image)], image_of(mask), "as_stored", (0, 1))
+    marked = mask.copy()
+    marked[(mask == 0) & (np.indices(mask.shape)[0] > 3)] = 5
+    found = fingerprint_images(CASE, [image_of(image)], image_of(marked), "as_stored", (0, 1, 5), ignore=5)
+    assert found == known
+    assert found != fingerprint_images(CASE, [image_of(image)], image_of(marked), "as_stored", (0, 1, 5))
+
+
 def test_body_leaves_out_what_is_outside_the_filled_region(image_of, body):
     image, mask = body
     image[2, 3, 1] = 0

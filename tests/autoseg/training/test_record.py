@@ -7,9 +7,10 @@ import pytest
 from autoseg.errors import TrainingError
 from autoseg.files import sha256_json
 from autoseg.training.record import NOT_PART_OF_THE_WEIGHTS, RunRecord, identity, recorded_settings, require_same_siblings
+from planners.labels import LabelScheme
 from planners.plan import Configuration, NoNormalisation, UNetSpec
 
-LABELS = {"background": 0, "tumour": 1}
+LABELS = LabelScheme({"background": 0, "tumour": 1})
 CASES = {"a": "hash-a", "b": "hash-b"}
 PREPARED = "hash of the preparation"
 FACTS = {"device": "cpu", "precision": "fp32", "threads": 2}
@@ -100,7 +101,7 @@ def test_seed_cases_and_labels_are_compared_by_themselves():
     for key, what in {
         "training cases": identity(configuration(), LABELS, CASES | {"b": "corrected"}, PREPARED),
         "preparation": identity(configuration(), LABELS, CASES, "another"),
-        "labels": identity(configuration(), LABELS | {"node": 2}, CASES, PREPARED),
+        "labels": identity(configuration(), LabelScheme({**LABELS.labels, "node": 2}), CASES, PREPARED),
     }.items():
         assert [k for k in WHAT if what[k] != WHAT[k]] == [key]
     assert identity(configuration(), LABELS, dict(reversed(CASES.items())), PREPARED) == WHAT
@@ -108,7 +109,7 @@ def test_seed_cases_and_labels_are_compared_by_themselves():
 
 def test_a_run_from_before_a_field_was_added_is_the_same_run():
     document = configuration().model_dump(mode="json", exclude={"inference": True})
-    for name in (*NOT_PART_OF_THE_WEIGHTS, "ema", "early_stopping", "previous_masks"):
+    for name in (*NOT_PART_OF_THE_WEIGHTS, "ema", "early_stopping", "previous_masks", "sampling"):
         del document["training"][name]
     del document["augmentation"]["previous_stage"]
     for name in ("noise", "blur", "brightness", "contrast", "gamma"):
@@ -128,6 +129,16 @@ def test_one_that_came_to_an_early_stop_is_finished_whatever_is_asked_for(folder
     assert begin(folder, epochs=50).finished
     assert caplog.text == ""
     assert begin(folder, WHAT | {"seed": 7}).outdated == "seed"
+
+
+def test_the_order_of_regions_is_part_of_what_a_run_is():
+    regions = {"background": 0, "whole": (1, 2), "core": 2}
+    swapped = {"background": 0, "core": 2, "whole": (1, 2)}
+    found = [
+        identity(configuration(), LabelScheme(labels, order), CASES, PREPARED)["labels"]
+        for labels, order in ((regions, (1, 2)), (swapped, (2, 1)), (regions, (2, 1)))
+    ]
+    assert len(set(found)) == 3
 
 
 def test_the_fields_left_out_are_fields_of_training():

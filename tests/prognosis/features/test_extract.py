@@ -105,6 +105,18 @@ def test_what_channels_and_labels_mean():
     assert "organ" in named.notes[0]
 
 
+def test_a_region_can_be_a_structure():
+    regions = {"background": 0, "GTVp": (1, 3), "core": 3, "GTVn": 2, "ignore": 4}
+    source = Source.of(("CT", "PET"), regions)
+    assert source.labels == {"GTVp": (1, 3), "GTVn": 2}
+    assert source.names(regions) == {"GTVp": "GTVp", "GTVn": "GTVn"}
+    ct, pet, mask = head(1)
+    cored = mask.copy()
+    cored[tuple(np.argwhere(mask == 1)[::2].T)] = 3
+    whole = case_features(ct, pet, mask, SPACING)
+    assert case_features(ct, pet, cored, SPACING, source.labels) == pytest.approx(whole, nan_ok=True)
+
+
 @pytest.mark.parametrize(
     ("channels", "labels", "options", "told"),
     [
@@ -112,6 +124,8 @@ def test_what_channels_and_labels_mean():
         (("CT",), {"a": 1, "b": 2}, {}, "--primary"),
         (("CT",), {"a": 1, "b": 2}, {"primary": "c"}, "no such label"),
         (("CT",), {"a": 1, "b": 2}, {"primary": "a", "nodes": "a"}, "both"),
+        (("CT",), {"GTVp": (1, 2), "GTVn": (2, 3)}, {}, r"'GTVp' and 'GTVn' share the value\(s\) 2"),
+        (("CT",), {"GTVp": 1, "ignore": 2}, {"nodes": "ignore"}, "no such label; there are GTVp"),
     ],
 )
 def test_what_cannot_be_told_apart(channels, labels, options, told):
