@@ -200,7 +200,7 @@ def open_case(folder: str | Path, name: str) -> StoredCase:
     except (ValueError, OSError) as error:
         raise _damaged(folder, name, [str(error)]) from error
     annotated = locations.pop(ANNOTATED, None)
-    return StoredCase(name, description.key, data, labels, description.properties, locations, annotated, lesions)
+    return StoredCase(name, description.key, data, labels, description.properties, locations, annotated=annotated, lesions=lesions)
 
 
 def has_lesions(folder: str | Path, name: str) -> bool:
