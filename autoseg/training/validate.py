@@ -37,7 +37,13 @@ def publish_fold(
 ) -> None:
     """Puts a fold's final weights into its model folder, with the documents that make it self-contained."""
     described = ModelDataset(
-        dataset.name, tuple(dataset.channels), dict(dataset.labels), plan.file_ending, configuration, scheme, dataset.region_order
+        dataset.name,
+        tuple(dataset.channels),
+        dict(dataset.labels),
+        plan.file_ending,
+        configuration,
+        scheme,
+        region_order=dataset.region_order,
     )
     measured = next((path for path in (workspace.plan_fingerprint, workspace.fingerprint) if path.exists()), None)
     fingerprint = Fingerprint.from_json(measured.read_text(encoding="utf-8")) if measured else None
