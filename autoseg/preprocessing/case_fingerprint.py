@@ -14,7 +14,6 @@ from autoseg.preprocessing.crop import Box, bounding_box, nonzero_box, nonzero_m
 from autoseg.preprocessing.measures import measure
 from autoseg.preprocessing.region import region_box
 from planners.fingerprint import CaseFingerprint, IntensitySketch, sketch
-from planners.labels import LabelScheme
 from planners.plan import Region
 
 if TYPE_CHECKING:
