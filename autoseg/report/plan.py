@@ -28,7 +28,7 @@ def plan_page(plan: Plan, fingerprint: Fingerprint, comparison: Comparison, note
 
 
 def _parts(plan: Plan, fingerprint: Fingerprint, comparison: Comparison, notes: Sequence[str]) -> Iterator[str]:
-    labels = ", ".join(plan.foreground_labels)
+    labels = ", ".join(plan.label_scheme.foreground)
     yield html.paragraph(f"{len(fingerprint.cases)} cases, channels {', '.join(plan.channels)}, labels {labels}.")
     if notes:
         yield html.first_lines(notes, warning=True)
