@@ -140,7 +140,7 @@ def _configuration(plans: Section, found: Section, name: str, description: Descr
     )
     if made.previous_stage is None:
         return made
-    if LabelScheme(description.labels).has_regions:
+    if LabelScheme(description.labels, description.region_order).has_regions:
         raise ModelError(
             f"{section.where}: the second stage of a cascade sees the labels that regions are made of, one channel each; here it sees the "
             "regions, so that such a model cannot be imported"

@@ -28,6 +28,15 @@ def imported(model, tmp_path, **options):
     return ModelFolder.open(tmp_path / "out")
 
 
+def balance(model, head):
+    """Makes every output win somewhere: the last features are all of one size, and `head` says which of them an output adds."""
+    state = model.weights["0"].state
+    state["decoder.stages.0.convs.0.norm.weight"].fill_(1)
+    state["decoder.stages.0.convs.0.norm.bias"].zero_()
+    state["decoder.seg_layers.0.weight"][:, :, 0, 0, 0] = head
+    state["decoder.seg_layers.0.bias"].zero_()
+
+
 @pytest.mark.parametrize("dimension", [2, 3])
 @pytest.mark.parametrize("residual", [False, True], ids=["plain", "residual"])
 def test_logits_are_those_of_the_network_that_was_trained(tmp_path, dimension, residual):
@@ -118,11 +127,7 @@ def test_the_second_stage_sees_the_mask_of_the_first(tmp_path):
     second.write()
     with pytest.raises(ModelError, match=r"masks of 3d_lowres; that model, nnUNetTrainer__nnUNetPlans__3d_lowres, must lie beside it"):
         import_nnunet_model(second.folder, tmp_path / "cascade")
-    state = low.weights["0"].state  # each label wins where its own feature is the strongest
-    state["decoder.seg_layers.0.bias"].zero_()
-    state["decoder.stages.0.convs.0.norm.bias"].zero_()
-    state["decoder.stages.0.convs.0.norm.weight"].fill_(1)
-    state["decoder.seg_layers.0.weight"][:, :, 0, 0, 0] = torch.eye(3, 4)
+    balance(low, torch.eye(3, 4))  # each label wins where its own feature is the strongest
     low.write()
     import_nnunet_model(low.folder, tmp_path / "low")
     import_nnunet_model(second.zip(tmp_path / "all.zip"), tmp_path / "cascade", model=second.folder.name)
@@ -138,6 +143,21 @@ def test_the_second_stage_sees_the_mask_of_the_first(tmp_path):
     logits = second.weights["0"].logits(torch.from_numpy(seen[None]))[0]
     assert len(np.unique(first)) == 3
     assert np.array_equal(mask, logits.argmax(0).numpy())
+
+
+def test_regions_are_painted_in_their_order(tmp_path):
+    model = NNUNetModel(tmp_path / "results")
+    model.dataset |= {"labels": {"background": 0, "whole": [1, 2], "core": [2], "ignore": 3}, "regions_class_order": [1, 2]}
+    model.weights["0"] = Weights(configuration()["architecture"], heads=2)
+    balance(model, torch.tensor([[1.0, -1, 0, 0], [0, 0, 1, -1]]))
+    model.write()
+    opened = imported(model, tmp_path)
+    array = np.random.default_rng(0).normal(50, 60, (2, 4, 8, 8)).astype(np.float32)
+    mask = Predictor(opened, device="cpu", precision="fp32", mirroring=False).predict(array, spacing=(3.0, 1.5, 1.25)).mask
+    seen = np.stack([(array[0].clip(-100, 300) - 40) / 50, (array[1] - array[1].mean()) / array[1].std()]).astype(np.float32)
+    whole, core = model.weights["0"].logits(torch.from_numpy(seen[None]))[0].numpy() > 0
+    assert np.array_equal(mask, np.where(core, 2, np.where(whole, 1, 0)))
+    assert len(np.unique(mask)) == 3
 
 
 def test_half_precision_weights_become_float32(model, tmp_path):

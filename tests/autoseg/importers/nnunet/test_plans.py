@@ -152,6 +152,13 @@ def test_a_cascade_keeps_its_order():
     assert plan.configurations["3d_lowres"].previous_stage is None
 
 
+def test_a_cascade_on_regions_is_refused():
+    regions = {"labels": {"background": 0, "whole": [1, 2], "core": 2}, "regions_class_order": [1, 2]}
+    with pytest.raises(ModelError, match="sees the labels that regions are made of"):
+        translated(with_a_cascade(plans_document()), Trained("3d_cascade_fullres", "nnUNetTrainer", ()), **regions)
+    assert translated(plans_document(), **regions).region_order == (1, 2)
+
+
 @pytest.mark.parametrize(
     ("document", "message"),
     [
