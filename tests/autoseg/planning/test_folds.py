@@ -73,7 +73,7 @@ def test_what_is_planned_keeps_its_scheme(tmp_path):
 def test_planning_says_which_centres_are_held_out(tmp_path):
     def told(centres, scheme):
         folds = choose_folds(dataset_of(centres), Workspace.of(tmp_path), scheme, [])
-        result = PlanResult(Workspace.of(tmp_path), SimpleNamespace(name="default", configurations={}), folds, 0, 0, False)
+        result = PlanResult(Workspace.of(tmp_path), SimpleNamespace(name="default", configurations={}, reasons={}), folds, 0, 0, False)
         return next(line for line in result.text().splitlines() if line.startswith("folds")), result.to_dict()["whole_centres"]
 
     sizes = "0: 6 (A), 1: 5 (B), 2: 4 (C), 3: 3 (D), 4: 4 (E, F)"
