@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from autoseg.commands.entry import add_set_option, add_shared_options, at_least_one, parser, run
@@ -32,6 +33,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options.add_argument(
         "--tensorboard", action="store_true", help="also write the learning curve for TensorBoard (pip install 'autoseg[tensorboard]')"
     )
+    options.add_argument(
+        "--init", type=Path, metavar="MODEL", help="begin from a trained model (folder or zip) in place of random weights: fine-tuning"
+    )
+    options.add_argument(
+        "--init-fold", metavar="FOLD", help="which of its folds (default: the one of the same name, else all, else the first)"
+    )
+    options.add_argument(
+        "--init-despite-leak",
+        action="store_true",
+        help="begin from it though it was trained on cases that this fold holds out; they then count as not held out",
+    )
     options.add_argument("--restart", action="store_true", help="forget what this fold has learned so far")
     add_set_option(options)
     sys.exit(run(_train, options, arguments))
@@ -55,6 +67,9 @@ def _train(parsed: argparse.Namespace) -> dict[str, Any]:
         workers=parsed.workers,
         threads=parsed.threads,
         tensorboard=parsed.tensorboard,
+        init=parsed.init,
+        init_fold=parsed.init_fold,
+        init_despite_leak=parsed.init_despite_leak,
     )
     print(result.text())
     return {"folder": result.folder, "summary": result.summary}

@@ -102,6 +102,11 @@ class Workspace:
         """Folder of prepared cases; `key` is the hash of what shaped them."""
         return self.root / "cases" / key
 
+    @property
+    def contents(self) -> Path:
+        """What is remembered of files' hashes."""
+        return self.root / "cases" / "contents.json"
+
     def model(self, configuration: str, scheme: str) -> Path:
         """The model folder."""
         return self.root / self.name / configuration / scheme

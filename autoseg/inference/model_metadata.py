@@ -71,6 +71,13 @@ def output_names(plan: Plan) -> tuple[str, ...]:
     return tuple(scheme.foreground) if scheme.has_regions else (background, *scheme.foreground)
 
 
+def input_names(plan: Plan, configuration: str) -> tuple[str, ...]:
+    """What each of the network's input channels holds: the images', then the masks of a stage that goes before it."""
+    before = plan.configuration(configuration).previous_stage
+    classes = list(plan.label_scheme.foreground)[: plan.input_channels(configuration) - len(plan.channels)]
+    return (*plan.channels, *(f"mask of {name} from {before}" for name in classes))
+
+
 def parse(data: bytes, source: str) -> dict[str, Any]:
     """The document in a file's bytes; ModelError where it is none."""
     try:
@@ -114,8 +121,7 @@ def _held_out(found: FoldFigures | None) -> TypeGuard[FoldFigures]:
 
 def _input(plan: Plan, dataset: ModelDataset) -> dict[str, Any]:
     configuration = plan.configuration(dataset.configuration)
-    foreground = list(plan.label_scheme.foreground)[: plan.input_channels(dataset.configuration) - len(plan.channels)]
-    names = [*plan.channels, *(f"mask of {name} from {configuration.previous_stage}" for name in foreground)]
+    names = input_names(plan, dataset.configuration)
     return {
         "type": "image",
         "format": "magnitude",

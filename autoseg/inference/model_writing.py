@@ -37,6 +37,7 @@ from autoseg.inference.model_documents import (
     weights_name,
 )
 from autoseg.inference.model_folder import ModelFolder
+from autoseg.inference.trained_on import TrainedOn, read_trained_on
 from planners.fingerprint import Fingerprint
 from planners.plan import Plan
 
@@ -53,6 +54,7 @@ def write_model_folder(
     dataset: ModelDataset,
     fingerprint: Fingerprint | None = None,
     weights: Mapping[str, Mapping[str, torch.Tensor]] | None = None,
+    trained_on: Mapping[str, TrainedOn | None] | None = None,
 ) -> Path:
     """Puts a model's documents and the weights of the given folds in place, with manifest and model card; returns the folder.
 
@@ -63,6 +65,7 @@ def write_model_folder(
         plan, dataset, fingerprint: the documents; the fingerprint loses the names of cases and patients. Without one, one that is there
             stays.
         weights: fold name -> state dict.
+        trained_on: fold name -> the images that its weights saw; a fold that is not in it does not tell.
 
     Raises:
         ModelError: `dataset.configuration` is not in the plan, or other folds are there already and need another plan (another network,
@@ -74,7 +77,8 @@ def write_model_folder(
     if fingerprint is not None:
         contents[FINGERPRINT_NAME] = without_names(fingerprint).to_json().encode()
     # Weights come last: whoever finds them finds the plan that they belong to.
-    contents |= {weights_name(fold): _packed(tensors) for fold, tensors in (weights or {}).items()}
+    seen = trained_on or {}
+    contents |= {weights_name(fold): pack_weights(tensors, seen.get(fold)) for fold, tensors in (weights or {}).items()}
     with _lock(folder):
         _make_way(folder, plan, dataset.configuration, set(weights or {}))
         entries = manifest.settled(folder, _names(folder))
@@ -101,8 +105,15 @@ def write_previous_stage(folder: str | Path, previous: ModelFolder) -> None:
         return
     if previous.previous is not None:
         write_previous_stage(nested, previous.previous)
-    weights = {fold: load_file(previous.weights_path(fold)) for fold in previous.folds}
-    write_model_folder(nested, plan=previous.plan, dataset=previous.dataset, fingerprint=previous.fingerprint, weights=weights)
+    paths = {fold: previous.weights_path(fold) for fold in previous.folds}
+    write_model_folder(
+        nested,
+        plan=previous.plan,
+        dataset=previous.dataset,
+        fingerprint=previous.fingerprint,
+        weights={fold: load_file(path) for fold, path in paths.items()},
+        trained_on={fold: read_trained_on(path) for fold, path in paths.items()},
+    )
 
 
 def remove_fold(folder: str | Path, fold: str) -> None:
@@ -145,10 +156,12 @@ def _names(folder: Path) -> list[str]:
     return [*documents, *(weights_name(fold) for fold in finished_folds(folder))]
 
 
-def _packed(tensors: Mapping[str, torch.Tensor]) -> bytes:
+def pack_weights(tensors: Mapping[str, torch.Tensor], trained_on: TrainedOn | None) -> bytes:
+    """A safetensors file's bytes: the weights, and what they were trained on."""
     from safetensors.torch import save
 
-    return save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    return save(plain, metadata=trained_on.metadata() if trained_on else None)
 
 
 def json_bytes(document: Any) -> bytes:

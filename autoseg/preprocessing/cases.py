@@ -208,7 +208,7 @@ def case_keys(cases: Sequence[Case], workspace: Workspace) -> dict[str, str]:
     """
     from tqdm import tqdm
 
-    hashes = ContentHashes(workspace.root / "cases" / "contents.json")
+    hashes = ContentHashes(workspace.contents)
     size = sum(hashes.unread_bytes(path) for case in cases for path in _paths(case))
     if size > TOLD_BYTES:
         logger.info("reading %.1f GB of files to see which cases are new", size / 1e9)

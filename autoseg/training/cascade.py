@@ -25,6 +25,7 @@ from autoseg.inference.model_writing import write_previous_stage
 from autoseg.inference.records import Records, hash_inputs
 from autoseg.preprocessing.content import ContentHashes
 from autoseg.preprocessing.previous_stage import MaskSource
+from autoseg.training.beginning import leaked_cases
 from autoseg.training.record import NAME as RUN_NAME
 from planners.plan import Plan
 
@@ -89,9 +90,20 @@ def previous_stage(
             f"{'this fold' if len(unfinished) == 1 else 'these folds'} of the scheme {folds.scheme!r} {_are(unfinished)} not finished: "
             f"{', '.join(unfinished)}. First run:\n{commands}"
         )
+    _require_out_of_fold(folders, holders, name)
     for where in {folder.parent for folder in folders.values()}:
         check_previous_stage(plan, configuration, read_plan(where), read_dataset(where, str(where)).configuration, str(where))
     return PreviousStage(name, model, _sources(dataset, workspace, plan, folders, holders, f"-c {name}{options}"))
+
+
+def _require_out_of_fold(folders: Mapping[str, Path], holders: Mapping[str, str], name: str) -> None:
+    leaked = {other: [case for case in leaked_cases(folder) if holders.get(case) == other] for other, folder in folders.items()}
+    found = "; ".join(f"fold {other}: {list_names(cases)}" for other, cases in leaked.items() if cases)
+    if found:
+        raise TrainingError(
+            f"masks of {name} are not out of fold, since the weights that its folds began from had been trained on these cases: {found}. "
+            f"Train those folds of {name} anew, without --init or from weights that have not seen them (--restart)"
+        )
 
 
 def mask_folds(folds: Folds, fold: str, *, nested: bool = False) -> dict[str, str]:
@@ -139,7 +151,7 @@ def _is_finished(folder: Path, cases: Iterable[str]) -> bool:
 def _sources(
     dataset: Dataset, workspace: Workspace, plan: Plan, folders: Mapping[str, Path], holders: Mapping[str, str], options: str
 ) -> dict[str, MaskSource]:
-    hashes = ContentHashes(workspace.root / "cases" / "contents.json")
+    hashes = ContentHashes(workspace.contents)
     records = {fold: Records(folders[fold] / "masks") for fold in set(holders.values())}
     found, problems = {}, {}
     for name, fold in holders.items():

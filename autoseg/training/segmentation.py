@@ -23,14 +23,18 @@ from autoseg.networks.build import build_network
 from autoseg.networks.norm import channels_last
 from autoseg.networks.precision import choose_device, choose_precision
 from autoseg.preprocessing.cases import PreparedCases, prepare_cases
+from autoseg.preprocessing.content import ContentHashes
 from autoseg.preprocessing.previous_stage import prepare_masks
 from autoseg.preprocessing.store import cases_key
 from autoseg.report.curves import write_learning_curve
 from autoseg.resources import usable_cores
 from autoseg.training import checkpoint
 from autoseg.training.batches import SampleSource, SegmentationBatches, loader_deaths
+from autoseg.training.beginning import FIELD as INITIAL_WEIGHTS
+from autoseg.training.beginning import leaked_cases
 from autoseg.training.cascade import PreviousStage, command_options, previous_stage
 from autoseg.training.early_stopping import inner_score, record_choice, recorded_inner_part
+from autoseg.training.initial_weights import images_seen, plan_start
 from autoseg.training.interrupt import StopRequest
 from autoseg.training.logbook import Logbook
 from autoseg.training.loop import EarlyStop, Schedule, fit
@@ -41,7 +45,7 @@ from autoseg.training.progress import Recorder, iteration_bar
 from autoseg.training.record import RunRecord, identity, recorded_settings, require_same_siblings
 from autoseg.training.sampling import foreground_rule
 from autoseg.training.schedule import learning_rate
-from autoseg.training.state import TrainState, WeightAverage
+from autoseg.training.state import Progress, TrainState, WeightAverage
 from autoseg.training.step import Step
 from autoseg.training.tensorboard import FOLDER as TENSORBOARD
 from autoseg.training.tensorboard import TensorBoard, require_tensorboard
@@ -61,7 +65,9 @@ class FoldResult:
 
     def text(self) -> str:
         """For a person: mean Dice of the held-out cases, a label, and where things lie."""
-        held_out = "held-out cases" if self.summary.get("out_of_fold", True) else "training cases (not held out)"
+        leaked = self.summary.get("seen_by_initial_weights", [])
+        seen = f"held-out cases, {len(leaked)} of which the initial weights were trained on" if leaked else "training cases (not held out)"
+        held_out = "held-out cases" if self.summary.get("out_of_fold", True) else seen
         scores = ", ".join(f"{name} {'n/a' if value is None else f'{value:.3f}'}" for name, value in self.summary.get("dice", {}).items())
         return f"fold finished: {self.folder}\nDice of the {held_out}: {scores or 'n/a'}"
 
@@ -82,6 +88,9 @@ def train(
     workers: int | None = None,
     threads: int | None = None,
     tensorboard: bool = False,
+    init: str | Path | None = None,
+    init_fold: str | None = None,
+    init_despite_leak: bool = False,
 ) -> FoldResult:
     """The result of training a fold to its end, and of predicting its held-out cases with the final weights.
 
@@ -98,11 +107,16 @@ def train(
         workers: loader processes, 0 = none; default by the number of cores.
         threads: compute threads on a CPU; default all cores. Recorded, and kept on resuming: it takes part in the exact result.
         tensorboard: also write the logbook's numbers for TensorBoard, into the fold's folder.
+        init: a trained model, folder or archive, to begin from in place of random weights; going on needs it no more.
+        init_fold: which of its folds; default the one of the same name, else "all", else the first.
+        init_despite_leak: begin from it though it was trained on cases that this fold holds out.
 
     Raises:
         PlanError, FoldError, DatasetError: there is no plan, or it does not fit.
         LockError: the fold is being trained elsewhere.
-        TrainingError: the fold was begun with other settings or cases (and `restart` is not set), or the loss is not finite.
+        ModelError: `init` is not sound, or its network is another one than the plan's.
+        TrainingError: the fold was begun with other settings or cases (and `restart` is not set), `init` was trained on held-out cases, or
+            the loss is not finite.
         autoseg.training.loop.Stopped: SIGTERM or Ctrl-C; the checkpoint is written.
     """
     if tensorboard:
@@ -137,11 +151,28 @@ def train(
         if before:
             what |= before.identity(chosen.training)
             prepared = prepare_masks(prepared, before.sources, spec.resampling, workers=workers, verify=True)
+        held_out = [opened.case(case) for case in sorted({*chosen.validation} - {*chosen.training})]
+        start = plan_start(
+            folder,
+            plan,
+            configuration,
+            held_out,
+            ContentHashes(workspace.contents),
+            fold=str(fold),
+            init=init,
+            init_fold=init_fold,
+            despite_leak=init_despite_leak,
+            restart=restart,
+        )
+        what |= start.identity if start else {}
         require_same_siblings(folder, what)
         if restart:  # only now that nothing stands in the way of training anew
             forget(folder, str(fold))
         facts = {"device": where.type, "precision": choose_precision(where), "threads": threads or torch.get_num_threads()}
+        facts |= {INITIAL_WEIGHTS: start.beginning.to_dict()} if start else {}
         record = RunRecord(folder, what, spec.training.epochs, wanted, facts)
+        if start:
+            start.write(record, spec)
         run = _Run(plan, configuration, spec, folds, str(fold), chosen, folder, prepared, where, record, lock.check, before)
         if not record.finished:
             run.learn(opened, workspace, workers, threads, tensorboard)
@@ -218,7 +249,7 @@ class _Run:
         self._go_on_as_begun(threads)
         training = self.spec.training
         state = self._state()
-        if checkpoint.load(self.folder, state):
+        if checkpoint.load(self.folder, state) and state.progress != Progress():
             logger.info("fold %s: going on from epoch %d, iteration %d", self.fold, state.progress.epoch, state.progress.iteration)
         if (state.progress.epoch, state.progress.iteration) > (training.epochs, 0):
             raise TrainingError(
@@ -256,7 +287,8 @@ class _Run:
         self.check_lock()
         if self.before:
             self.before.copy_into(self.folder.parent, self.fold)
-        publish_fold(dataset, workspace, self.plan, self.configuration, self.scheme, self.folder, self.fold, state.result)
+        seen = images_seen(self.folder, map(dataset.case, self.chosen.training), ContentHashes(workspace.contents))
+        publish_fold(dataset, workspace, self.plan, self.configuration, self.scheme, self.folder, self.fold, state.result, seen)
         record_choice(self.record, state, training.epochs)
         self.record.update(finished_epochs=state.progress.epoch)
 
@@ -278,7 +310,10 @@ class _Run:
             self.record.update(masks_epochs=epochs)
         if self.before:
             self.before.copy_into(self.folder.parent, self.fold)
-        result = predict_out_of_fold(dataset, self.folder, self.fold, tuple(held_out), device=str(self.device), workers=workers)
+        leaked = leaked_cases(self.folder)
+        result = predict_out_of_fold(
+            dataset, self.folder, self.fold, tuple(held_out), device=str(self.device), workers=workers, leaked=leaked
+        )
         update_model_folder(self.folder.parent)
         self.record.update(validated={"epochs": epochs, "cases": held_out})
         return FoldResult(self.folder, result)

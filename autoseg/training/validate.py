@@ -17,12 +17,14 @@ from autoseg.evaluation.evaluate import evaluate
 from autoseg.inference.model_documents import ModelDataset
 from autoseg.inference.model_writing import write_model_folder
 from autoseg.inference.predictor import Predictor
+from autoseg.inference.trained_on import TrainedOn
 from planners.fingerprint import Fingerprint
 from planners.plan import Plan
 
 logger = logging.getLogger(__name__)
 
 ALL = "all"
+SEEN = "seen_by_initial_weights"
 
 
 def publish_fold(
@@ -34,8 +36,9 @@ def publish_fold(
     folder: Path,
     fold: str,
     weights: Mapping[str, Tensor],
+    seen: TrainedOn,
 ) -> None:
-    """Puts a fold's final weights into its model folder, with the documents that make it self-contained."""
+    """Puts a fold's final weights into its model folder, with the documents that make it self-contained, and what images they saw."""
     described = ModelDataset(
         dataset.name,
         tuple(dataset.channels),
@@ -47,16 +50,21 @@ def publish_fold(
     )
     measured = next((path for path in (workspace.plan_fingerprint, workspace.fingerprint) if path.exists()), None)
     fingerprint = Fingerprint.from_json(measured.read_text(encoding="utf-8")) if measured else None
-    write_model_folder(folder.parent, plan=plan, dataset=described, fingerprint=fingerprint, weights={fold: weights})
+    write_model_folder(
+        folder.parent, plan=plan, dataset=described, fingerprint=fingerprint, weights={fold: weights}, trained_on={fold: seen}
+    )
 
 
 def predict_out_of_fold(
-    dataset: Dataset, folder: Path, fold: str, held_out: tuple[str, ...], *, device: str, workers: int
+    dataset: Dataset, folder: Path, fold: str, held_out: tuple[str, ...], *, device: str, workers: int, leaked: tuple[str, ...] = ()
 ) -> dict[str, Any]:
     """The scores of the fold's held-out cases, predicted with its final weights; masks go to `folder`/masks, scores to summary.json.
 
     Masks of cases that are not held out are removed; those that these weights made from the same files are kept. Under the fold "all" the
     held-out cases are the training cases: the summary says so.
+
+    Args:
+        leaked: held-out cases that the fold's initial weights were trained on: the summary names them and is not out of fold either.
 
     Raises:
         CasesFailed: some held-out cases could not be predicted; the others are scored.
@@ -85,7 +93,14 @@ def predict_out_of_fold(
     dice = {label: _number(evaluation.summary(label).means["dice"].mean) for label in evaluation.labels} | {
         "mean": _number(evaluation.mean_dice)
     }
-    document = {"fold": fold, "out_of_fold": fold != ALL, "dice": dice, **evaluation.to_dict(), **evaluation.to_nnunet_summary()}
+    document = {
+        "fold": fold,
+        "out_of_fold": fold != ALL and not leaked,
+        **({SEEN: list(leaked)} if leaked else {}),
+        "dice": dice,
+        **evaluation.to_dict(),
+        **evaluation.to_nnunet_summary(),
+    }
     files.write_json(folder / "summary.json", document)
     files.write_text(folder / "summary.csv", evaluation.to_csv())
     if failed is not None:

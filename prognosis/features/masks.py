@@ -128,15 +128,18 @@ class _Predicted:
     Attributes:
         held_out: the cases that it held out and predicted with its final weights; None where it did not come so far.
         records: case -> its line of predictions.jsonl.
+        leaked: held-out cases that the weights it began from had been trained on.
     """
 
     folder: Path
     held_out: frozenset[str] | None
     records: Mapping[str, Mapping[str, Any]]
+    leaked: frozenset[str] = frozenset()
 
     @staticmethod
     def read(folder: Path) -> _Predicted:
         from autoseg.inference.records import NAME as RECORDS_NAME
+        from autoseg.training.beginning import leaked_cases
         from autoseg.training.record import NAME as RUN_NAME
 
         run = folder / RUN_NAME
@@ -146,13 +149,16 @@ class _Predicted:
         validated = document.get("validated") if isinstance(document, dict) else None
         final = isinstance(validated, dict) and validated.get("epochs") == document.get("finished_epochs")
         held_out = frozenset(validated.get("cases", ())) if final else None
-        return _Predicted(folder, held_out, _last_lines(folder / MASKS / RECORDS_NAME))
+        leaked = frozenset(leaked_cases(folder)) if final else frozenset()
+        return _Predicted(folder, held_out, _last_lines(folder / MASKS / RECORDS_NAME), leaked)
 
     def why_not(self, case: str, fold: str) -> str | None:
         if self.held_out is None:
             return f"fold {fold} is not finished: autoseg_train {fold}"
         if case not in self.held_out or case not in self.records:
             return f"fold {fold} was trained before this case joined it, or has not predicted it: autoseg_train {fold}"
+        if case in self.leaked:
+            return f"fold {fold} began (--init) from weights that had been trained on this case, so its mask is not out of fold"
         return None
 
 
