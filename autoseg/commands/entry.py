@@ -34,12 +34,15 @@ def parser(program: str, description: str) -> argparse.ArgumentParser:
     return argparse.ArgumentParser(prog=program, description=description, epilog=RESEARCH_ONLY, formatter_class=_Help)
 
 
-def add_shared_options(options: argparse.ArgumentParser, *, dataset: bool = True) -> None:
-    """The options that every command has."""
+def add_shared_options(options: argparse.ArgumentParser, *, dataset: bool = True, several_plans: bool = False) -> None:
+    """The options that every command has; with `several_plans`, --name takes a list."""
     if dataset:
         options.add_argument("-d", "--dataset", type=Path, default=Path("."), metavar="DIR", help="the dataset folder")
         options.add_argument("--work", type=Path, metavar="DIR", help="where everything is written (default: DIR/autoseg-work)")
-        options.add_argument("--name", default="default", metavar="PLAN", help="the plan's name; several live side by side")
+        if several_plans:
+            options.add_argument("--name", nargs="+", default=["default"], metavar="PLAN", help="the plans' names (default: default)")
+        else:
+            options.add_argument("--name", default="default", metavar="PLAN", help="the plan's name; several live side by side")
     options.add_argument(
         "--workers", type=_count, metavar="N", help="worker processes; 0 = everything in this process (default: by the cores)"
     )
@@ -47,8 +50,8 @@ def add_shared_options(options: argparse.ArgumentParser, *, dataset: bool = True
     options.add_argument("--json", type=Path, metavar="FILE", help="also write the result to FILE as JSON")
 
 
-def add_segmentation_options(options: argparse.ArgumentParser) -> None:
-    """What a command needs that segments new images: what is read, by which model, and how."""
+def add_segmentation_options(options: argparse.ArgumentParser, default: str = "3d_fullres, 2d for 2-D data") -> None:
+    """What a command needs that segments new images: what is read, by which model, and how; `default`: what is used without -c."""
     options.add_argument(
         "-i",
         "--input",
@@ -60,7 +63,10 @@ def add_segmentation_options(options: argparse.ArgumentParser) -> None:
     )
     options.add_argument("-m", "--model", type=Path, metavar="MODEL", help="a model folder (default: the dataset's own finished folds)")
     options.add_argument(
-        "-c", "--configuration", metavar="NAME", help="which configuration of the plan (default: 3d_fullres, 2d for 2-D data)"
+        "-c",
+        "--configuration",
+        metavar="NAME",
+        help=f"which configuration of the plan (default: {default})",
     )
     options.add_argument("-f", "--folds", nargs="+", metavar="FOLD", help="which folds to ensemble (default: all finished ones)")
     options.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:i")

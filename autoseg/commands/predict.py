@@ -15,7 +15,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of the console script."""
     options = parser("autoseg_predict", "Segment new images with the trained folds of a model, ensembled.")
     add_shared_options(options)
-    add_segmentation_options(options)
+    add_segmentation_options(options, "what autoseg_choose chose; where nothing is chosen 3d_fullres, 2d for 2-D data")
     options.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="the folder for the masks")
     options.add_argument("--save-probabilities", action="store_true", help="also write each class's probability on the image's own grid")
     sys.exit(run(_predict, options, arguments))

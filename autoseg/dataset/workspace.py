@@ -70,6 +70,16 @@ class Workspace:
         """A scheme's folds, which are kept when another scheme is in use."""
         return self.root / self.name / f"folds-{scheme}.json"
 
+    @property
+    def chosen(self) -> Path:
+        """Which models segment new images; autoseg_choose writes it."""
+        return self.root / self.name / "chosen.json"
+
+    @property
+    def choosing(self) -> Path:
+        """The out-of-fold masks of models that segment together."""
+        return self.root / self.name / "choosing"
+
     def record(self) -> dict[str, Any]:
         """What planned.json says of the plan that stands; {} where it says nothing.
 

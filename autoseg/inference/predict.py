@@ -13,6 +13,7 @@ from autoseg.dataset.folds import Folds
 from autoseg.dataset.prediction import find_cases
 from autoseg.dataset.workspace import Workspace
 from autoseg.errors import CasesFailed, DatasetError, ModelError
+from autoseg.inference.choice import read_choice
 from autoseg.inference.model_documents import finished_folds
 from autoseg.inference.predictor import CaseResult, Predictor
 from planners.plan import default_configuration
@@ -80,7 +81,7 @@ def predict_folder(
         DatasetError: nothing to predict.
         CasesFailed: some cases failed; the rest is done.
     """
-    folder = Path(model) if model else own_model(Path(dataset), Path(work) if work else None, name, configuration)
+    folder = Path(model) if model else chosen_or_own_model(Path(dataset), Path(work) if work else None, name, configuration)
     predictor = Predictor(folder, folds=folds, device=device, mirroring=mirroring, step=step)
     if model and configuration and predictor.model.dataset.configuration != configuration:
         raise ModelError(f"{folder}: is a model of {predictor.model.dataset.configuration}; -c asks for {configuration}")
@@ -105,6 +106,16 @@ def predict_folder(
         report=lambda result: logger.info("case %s: %.1f s%s", result.case, result.seconds, "".join(f"; {note}" for note in result.notes)),
     )
     return PredictionResult(Path(output), folder, predictor.folds, results, tuple(notes))
+
+
+def chosen_or_own_model(dataset: Path, work: Path | None, name: str, configuration: str | None) -> Path:
+    """The choice of autoseg_choose where there is one and no configuration is asked for; else as `own_model`."""
+    path = Workspace.of(dataset, work, name).chosen
+    if configuration is not None or not path.exists():
+        return own_model(dataset, work, name, configuration)
+    choice = read_choice(path)
+    logger.info("%s: %s. -c NAME takes one configuration by itself", path, choice.text())
+    return path
 
 
 def own_model(dataset: Path, work: Path | None, name: str, configuration: str | None) -> Path:

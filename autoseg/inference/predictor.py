@@ -17,13 +17,16 @@ from autoseg.dataset.case import Case
 from autoseg.errors import AutosegError, CasesFailed, DatasetError, ModelError
 from autoseg.images import Geometry, read_header, reorientation_for, write_mask
 from autoseg.inference.case_images import check_channels, read_case_images, take_images
+from autoseg.inference.choice import NAME as CHOICE_NAME
+from autoseg.inference.choice import Members, open_choice
+from autoseg.inference.ensemble import PROBABILITY, Ensemble, ReadyCase
 from autoseg.inference.lookahead import Lookahead
 from autoseg.inference.memory import MemoryEstimate, check_fits
 from autoseg.inference.model_folder import ModelFolder
 from autoseg.inference.outputs import output_files, probabilities_path, refuse_to_overwrite, writable_folder
 from autoseg.inference.records import Record, Records, hash_inputs
 from autoseg.inference.segmenter import Segmenter
-from autoseg.inference.stages import Ready, Stage
+from autoseg.inference.stages import Stage
 from autoseg.networks.precision import Precision, choose_device, choose_precision
 from autoseg.resources import available_memory
 
@@ -63,11 +66,11 @@ class CaseResult:
 
 
 class Predictor:
-    """A model folder's networks, loaded once.
+    """The networks of a model folder, or of a choice of several, loaded once.
 
     Args:
-        model_folder: an opened model folder, or the path of one, zipped or not.
-        folds: which finished folds are ensembled; None means all.
+        model_folder: an opened model folder, or the path of one, zipped or not; or a chosen.json of autoseg_choose, or what it means.
+        folds: which finished folds are ensembled, of every model; None means all.
         device: "auto", "cpu", "cuda" or "cuda:INDEX".
         mirroring: average over the flips that the plan allows.
         step: of the sliding window as a share of the patch; None means the plan's.
@@ -81,7 +84,7 @@ class Predictor:
 
     def __init__(
         self,
-        model_folder: str | Path | ModelFolder,
+        model_folder: str | Path | ModelFolder | Members,
         *,
         folds: Iterable[str | int] | None = None,
         device: str = "auto",
@@ -93,28 +96,32 @@ class Predictor:
         import torch
 
         chosen = None if folds is None else list(folds)
-        self.model = model_folder if isinstance(model_folder, ModelFolder) else ModelFolder.open(model_folder, chosen)
+        members = open_members(model_folder, chosen)
+        self.model = members.models[0]
         if step is not None and not 0 < step <= 1:
             raise ModelError(f"--step {step:g}: must be above 0 and at most 1")
         if threads is not None:
             torch.set_num_threads(threads)
         where = choose_device(device)
-        self.stage = Stage(self.model, chosen, device=where, mirroring=mirroring, step=step, precision=precision or choose_precision(where))
+        values = precision or choose_precision(where)
+        stages = [Stage(model, chosen, device=where, mirroring=mirroring, step=step, precision=values) for model in members.models]
+        self.ensemble = Ensemble(tuple(stages), members.rules)
+        self.stage = stages[0]
         self.folds = self.stage.folds
 
     @property
     def plan(self) -> Any:
-        """The model's plan."""
+        """The model's plan; of several, the first one's: they share channels and labels."""
         return self.model.plan
 
     @property
     def settings(self) -> dict[str, Any]:
-        """All that a mask depends on besides the images, as JSON; see `Stage.settings`."""
-        return self.stage.settings
+        """All that a mask depends on besides the images, as JSON; see `Ensemble.settings`."""
+        return self.ensemble.settings
 
     @property
     def segmenter(self) -> Segmenter:
-        """The networks of the last stage."""
+        """The networks of the last stage; of several models, the first one's."""
         return self.stage.segmenter
 
     def predict(
@@ -142,11 +149,11 @@ class Predictor:
         """
         taken = take_images(images, self.plan, spacing=spacing, case=case, replace_nonfinite=replace_nonfinite)
         check_fits(self._estimate(taken[0].geometry, 0), case)
-        ready = self.stage.prepare(check_channels(taken, self.plan, case, replace_nonfinite=replace_nonfinite))
+        ready = self.ensemble.prepare(check_channels(taken, self.plan, case, replace_nonfinite=replace_nonfinite))
         del taken
         classes = len(self.segmenter.label_values)
-        target = np.empty((classes, *ready.geometry.shape), np.float16) if probabilities else None
-        return Prediction(self.stage.segment(ready, case, target), ready.geometry, ready.notes, target)
+        target = np.empty((classes, *ready.geometry.shape), PROBABILITY) if probabilities else None
+        return Prediction(self.ensemble.segment(ready, case, target), ready.geometry, ready.notes, target)
 
     def predict_cases(
         self,
@@ -223,7 +230,7 @@ class Predictor:
             shape, spacing: voxels and mm, (z, y, x) in the plan's orientation.
             value_bytes: bytes a voxel of a channel as read; 0 for images that are in memory already.
         """
-        return self.stage.estimate(shape, spacing, value_bytes)
+        return self.ensemble.estimate(shape, spacing, value_bytes)
 
     def _estimate(self, geometry: Geometry, value_bytes: int) -> MemoryEstimate:
         geometry = reorientation_for(geometry, self.plan.orientation).apply_geometry(geometry)
@@ -254,20 +261,31 @@ class Predictor:
         together = estimate.peak + estimate.prepared + estimate.images + estimate.preparing
         return together < available_memory()
 
-    def _read(self, case: Case, replace_nonfinite: bool) -> Ready:
+    def _read(self, case: Case, replace_nonfinite: bool) -> ReadyCase:
         header = read_header(case.images[0].path, case=case.name)
         check_fits(self._estimate(header.geometry, np.dtype(header.dtype).itemsize), case.name)
-        return self.stage.prepare(read_case_images(case, self.plan, replace_nonfinite=replace_nonfinite))
+        return self.ensemble.prepare(read_case_images(case, self.plan, replace_nonfinite=replace_nonfinite))
 
-    def _write(self, ready: Ready, case: str, path: Path, save_probabilities: bool) -> None:
+    def _write(self, ready: ReadyCase, case: str, path: Path, save_probabilities: bool) -> None:
         if not save_probabilities:
-            write_mask(path, self.stage.segment(ready, case, None), ready.geometry)
+            write_mask(path, self.ensemble.segment(ready, case, None, path.parent), ready.geometry)
             return
 
         def write(temporary: Path) -> None:
             shape = (len(self.segmenter.label_values), *ready.geometry.shape)
-            target = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float16, shape=shape)
-            write_mask(path, self.stage.segment(ready, case, target), ready.geometry)
+            target = np.lib.format.open_memmap(temporary, mode="w+", dtype=PROBABILITY, shape=shape)
+            write_mask(path, self.ensemble.segment(ready, case, target, path.parent), ready.geometry)
             target.flush()
 
         files.replace_with(probabilities_path(path), write)
+
+
+def open_members(model: str | Path | ModelFolder | Members, folds: Iterable[str | int] | None = None) -> Members:
+    """What a path means: a model folder, zipped or not, or a choice of several; raises as `ModelFolder.open` and `open_choice`."""
+    if isinstance(model, Members):
+        return model
+    if isinstance(model, ModelFolder):
+        return Members((model,))
+    if Path(model).name == CHOICE_NAME:
+        return open_choice(Path(model), folds)
+    return Members((ModelFolder.open(model, folds),))
