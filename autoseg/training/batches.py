@@ -88,6 +88,7 @@ class SampleSource:
         keys: case -> hash of the files that it must have been prepared from; a case that is not in it may be from any.
         previous: case -> key of its previous stage's mask, for a configuration that continues from one.
         classes: the label values of each class, for such a configuration: each is a channel.
+        share: which samples of a batch are made here, where other processes make the rest; None: all.
         beside: what the loss needs besides a sample's labels, as a function of them (from `target_regions`); None: nothing.
         rule: how samples with forced foreground are centred.
     """
@@ -102,6 +103,12 @@ class SampleSource:
     classes: tuple[tuple[int, ...], ...] = ()
     beside: Callable[[np.ndarray], np.ndarray] | None = None
     rule: ForegroundRule = ForegroundRule()
+    share: range | None = None
+
+    @property
+    def samples(self) -> range:
+        """The numbers of the samples that are made here: a sample is the same whoever makes it."""
+        return range(self.configuration.batch_size) if self.share is None else self.share
 
     def augmenter(self, augmentation: Augmentation) -> Augmenter:
         """What augments this source's samples."""
@@ -115,14 +122,14 @@ class SampleSource:
             self._sample(
                 generator(self.seed, self.fold, purpose, epoch, iteration, j), forced_foreground(j, size, fraction), augmenter, opened
             )
-            for j in range(size)
+            for j in self.samples
         ]
         data = torch.from_numpy(np.stack([np.asarray(d, dtype=np.float32) for d, _ in samples]))
         return self._with_beside(data, torch.from_numpy(np.stack([np.asarray(label) for _, label in samples]).astype(np.int64)))
 
     def blank(self, channels: int) -> Batch:
         """A batch of the size and type of all others, with nothing in it."""
-        shape = self.configuration.batch_size, *self.configuration.patch_size
+        shape = len(self.samples), *self.configuration.patch_size
         return self._with_beside(torch.zeros(shape[0], channels, *shape[1:]), torch.zeros(shape, dtype=torch.int64))
 
     def _with_beside(self, data: Tensor, labels: Tensor) -> Batch:

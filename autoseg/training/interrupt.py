@@ -7,6 +7,10 @@ import threading
 from types import FrameType, TracebackType
 
 
+class Stopped(Exception):
+    """Training was asked to stop; the message tells from where it goes on."""
+
+
 class StopRequest:
     """Context in which the first SIGTERM or SIGINT only sets a flag; a second one interrupts as usual.
 

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from autoseg.errors import TrainingError
+from autoseg.training.interrupt import Stopped
 from autoseg.training.state import Progress, TrainState
 from autoseg.training.step import Step, to_device
 
@@ -63,10 +64,6 @@ class EarlyStop:
     def reached(self, state: TrainState) -> bool:
         """Whether the best epoch is so far back that training ends."""
         return state.chosen is not None and state.progress.epoch - state.chosen.epoch > self.patience
-
-
-class Stopped(Exception):
-    """Training was asked to stop; a checkpoint of the very iteration is on disk."""
 
 
 def fit(
@@ -155,7 +152,7 @@ def evaluate(model: nn.Module, step: Step, batches: Iterator[tuple[Any, Any]], m
         for inputs, targets in batches:
             targets = to_device(targets, step.device)
             outputs = step.outputs(model, inputs)
-            total += step.loss(outputs, targets).item()
+            total += step.value(outputs, targets).item()
             metric.update(outputs, targets)
             count += 1
     return {"validation_loss": total / count, **metric.result()} if count else {}

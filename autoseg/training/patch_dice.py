@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from autoseg.training.distributed import ALONE, Ranks
 from planners.labels import LabelScheme
 
 
@@ -18,10 +19,12 @@ class PatchDice:
 
     Args:
         scheme: the classes.
+        ranks: the processes that share each batch; all get the same result.
     """
 
-    def __init__(self, scheme: LabelScheme):
+    def __init__(self, scheme: LabelScheme, ranks: Ranks = ALONE):
         self.scheme = scheme
+        self.ranks = ranks
         self._counts: list[Tensor] = []
 
     def update(self, outputs: Any, targets: Any) -> None:
@@ -43,6 +46,6 @@ class PatchDice:
         """`dice` {class: value or None where it never occurred}."""
         if not self._counts:
             return {}
-        totals = torch.stack(self._counts).sum(0).tolist()
+        totals = self.ranks.summed(torch.stack(self._counts).sum(0)).tolist()
         names = self.scheme.foreground
         return {"dice": {name: 2 * both / (p + t) if p + t else None for name, (both, p, t) in zip(names, totals, strict=True)}}

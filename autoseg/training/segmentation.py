@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 import shutil
 from collections.abc import Callable, Mapping
@@ -19,9 +18,7 @@ from autoseg.dataset.folds import Fold, Folds
 from autoseg.dataset.workspace import Workspace, require_disk
 from autoseg.errors import FoldError, PlanError, TrainingError
 from autoseg.inference.model_writing import remove_fold, update_model_folder
-from autoseg.networks.build import build_network
-from autoseg.networks.norm import channels_last
-from autoseg.networks.precision import choose_device, choose_precision
+from autoseg.networks.precision import choose_precision
 from autoseg.preprocessing.cases import PreparedCases, prepare_cases
 from autoseg.preprocessing.content import ContentHashes
 from autoseg.preprocessing.previous_stage import prepare_masks
@@ -29,27 +26,25 @@ from autoseg.preprocessing.store import cases_key
 from autoseg.report.curves import write_learning_curve
 from autoseg.resources import usable_cores
 from autoseg.training import checkpoint
-from autoseg.training.batches import SampleSource, SegmentationBatches, loader_deaths
+from autoseg.training.batches import SampleSource, loader_deaths
 from autoseg.training.beginning import FIELD as INITIAL_WEIGHTS
 from autoseg.training.beginning import leaked_cases
 from autoseg.training.cascade import PreviousStage, command_options, previous_stage
-from autoseg.training.early_stopping import inner_score, record_choice, recorded_inner_part
+from autoseg.training.distributed import ALONE, Ranks, joined_ranks, lost_ranks
+from autoseg.training.early_stopping import record_choice, recorded_inner_part
 from autoseg.training.initial_weights import images_seen, plan_start
 from autoseg.training.interrupt import StopRequest
+from autoseg.training.learner import Learner, Lesson, follow
 from autoseg.training.logbook import Logbook
-from autoseg.training.loop import EarlyStop, Schedule, fit
-from autoseg.training.losses import segmentation_loss, target_regions
-from autoseg.training.optimisers import build_optimiser
-from autoseg.training.patch_dice import PatchDice
+from autoseg.training.losses import target_regions
 from autoseg.training.progress import Recorder, iteration_bar
 from autoseg.training.record import RunRecord, identity, recorded_settings, require_same_siblings
 from autoseg.training.sampling import foreground_rule
-from autoseg.training.schedule import learning_rate
-from autoseg.training.state import Progress, TrainState, WeightAverage
+from autoseg.training.state import TrainState
 from autoseg.training.step import Step
 from autoseg.training.tensorboard import FOLDER as TENSORBOARD
 from autoseg.training.tensorboard import TensorBoard, require_tensorboard
-from autoseg.training.trial import fit_into_memory, step_bytes
+from autoseg.training.trial import step_bytes
 from autoseg.training.validate import predict_out_of_fold, publish_fold
 from planners.plan import Configuration, Plan, PlanInvalid, default_configuration, override
 
@@ -91,10 +86,11 @@ def train(
     init: str | Path | None = None,
     init_fold: str | None = None,
     init_despite_leak: bool = False,
-) -> FoldResult:
+) -> FoldResult | None:
     """The result of training a fold to its end, and of predicting its held-out cases with the final weights.
 
     An interrupted fold goes on where it stopped. A finished one is left as it is, unless `epochs` is larger than what it was trained for.
+    Under torchrun the processes share every batch; rank 0 does all else, and the other ranks return None.
 
     Args:
         dataset: the dataset folder.
@@ -102,7 +98,7 @@ def train(
         configuration: default 3d_fullres, or 2d for 2-D data.
         epochs, iterations, seed: short for settings training.epochs, training.iterations, training.seed.
         settings: plan fields to replace for this run, dotted path -> value.
-        device: "auto", "cpu", "cuda" or "cuda:i".
+        device: "auto", "cpu", "cuda" or, with one process, "cuda:i".
         restart: forget what was trained before.
         workers: loader processes, 0 = none; default by the number of cores.
         threads: compute threads on a CPU; default all cores. Recorded, and kept on resuming: it takes part in the exact result.
@@ -121,62 +117,72 @@ def train(
     """
     if tensorboard:
         require_tensorboard()
-    workspace = Workspace.of(Path(dataset).absolute(), Path(work) if work else None, name)
-    plan = workspace.read_plan()
-    opened = Dataset.open(dataset, exclude=workspace.excluded())
-    configuration = configuration or default_configuration(plan)
-    folds = read_folds(workspace)
-    chosen = folds.fold(str(fold))
-    _require_cases(opened, chosen, workspace)
-    where = choose_device(device)
-    workspace.make()
-    model = (workspace.nested_model if folds.is_joint(str(fold)) else workspace.model)(configuration, folds.scheme)
-    folder = model / f"fold_{fold}"
-    folder.mkdir(parents=True, exist_ok=True)
-    with files.FoldLock(folder / "lock.json") as lock:
-        files.remove_leftovers(folder)
-        short = {"training.epochs": epochs, "training.iterations": iterations, "training.seed": seed}
-        wanted = {} if restart else recorded_settings(folder)
-        wanted |= dict(settings or {}) | {key: value for key, value in short.items() if value is not None}
-        plan = _with_settings(plan, configuration, wanted)
-        spec = plan.configuration(configuration)
-        before = previous_stage(opened, workspace, plan, configuration, folds, str(fold), command_options(dataset, work, name))
-        workers = _default_workers() if workers is None else workers
-        names = sorted({*chosen.training, *chosen.validation})
-        prepared = prepare_cases(
-            opened, plan, configuration, workspace, names=names, workers=workers, verify=True, lesions=spec.training.sampling.needs_lesions
-        )
-        keys = {case: prepared.keys[case] for case in chosen.training}
-        what = identity(spec, plan.label_scheme, keys, cases_key(plan, configuration))
-        if before:
-            what |= before.identity(chosen.training)
-            prepared = prepare_masks(prepared, before.sources, spec.resampling, workers=workers, verify=True)
-        held_out = [opened.case(case) for case in sorted({*chosen.validation} - {*chosen.training})]
-        start = plan_start(
-            folder,
-            plan,
-            configuration,
-            held_out,
-            ContentHashes(workspace.contents),
-            fold=str(fold),
-            init=init,
-            init_fold=init_fold,
-            despite_leak=init_despite_leak,
-            restart=restart,
-        )
-        what |= start.identity if start else {}
-        require_same_siblings(folder, what)
-        if restart:  # only now that nothing stands in the way of training anew
-            forget(folder, str(fold))
-        facts = {"device": where.type, "precision": choose_precision(where), "threads": threads or torch.get_num_threads()}
-        facts |= {INITIAL_WEIGHTS: start.beginning.to_dict()} if start else {}
-        record = RunRecord(folder, what, spec.training.epochs, wanted, facts)
-        if start:
-            start.write(record, spec)
-        run = _Run(plan, configuration, spec, folds, str(fold), chosen, folder, prepared, where, record, lock.check, before)
-        if not record.finished:
-            run.learn(opened, workspace, workers, threads, tensorboard)
-        return run.finish(opened, workers)
+    with joined_ranks(device) as (ranks, where):
+        workers = _default_workers(ranks.local_world) if workers is None else workers
+        if not ranks.leads:
+            follow(ranks, where, workers)
+            return None
+        workspace = Workspace.of(Path(dataset).absolute(), Path(work) if work else None, name)
+        plan = workspace.read_plan()
+        opened = Dataset.open(dataset, exclude=workspace.excluded())
+        configuration = configuration or default_configuration(plan)
+        folds = read_folds(workspace)
+        chosen = folds.fold(str(fold))
+        _require_cases(opened, chosen, workspace)
+        workspace.make()
+        model = (workspace.nested_model if folds.is_joint(str(fold)) else workspace.model)(configuration, folds.scheme)
+        folder = model / f"fold_{fold}"
+        folder.mkdir(parents=True, exist_ok=True)
+        with files.FoldLock(folder / "lock.json") as lock:
+            files.remove_leftovers(folder)
+            short = {"training.epochs": epochs, "training.iterations": iterations, "training.seed": seed}
+            wanted = {} if restart else recorded_settings(folder)
+            wanted |= dict(settings or {}) | {key: value for key, value in short.items() if value is not None}
+            plan = _with_settings(plan, configuration, wanted)
+            spec = plan.configuration(configuration)
+            before = previous_stage(opened, workspace, plan, configuration, folds, str(fold), command_options(dataset, work, name))
+            names = sorted({*chosen.training, *chosen.validation})
+            lesions = spec.training.sampling.needs_lesions
+            prepared = prepare_cases(opened, plan, configuration, workspace, names=names, workers=workers, verify=True, lesions=lesions)
+            keys = {case: prepared.keys[case] for case in chosen.training}
+            what = identity(spec, plan.label_scheme, keys, cases_key(plan, configuration))
+            if before:
+                what |= before.identity(chosen.training)
+                prepared = prepare_masks(prepared, before.sources, spec.resampling, workers=workers, verify=True)
+            held_out = [opened.case(case) for case in sorted({*chosen.validation} - {*chosen.training})]
+            start = plan_start(
+                folder,
+                plan,
+                configuration,
+                held_out,
+                ContentHashes(workspace.contents),
+                fold=str(fold),
+                init=init,
+                init_fold=init_fold,
+                despite_leak=init_despite_leak,
+                restart=restart,
+            )
+            what |= start.identity if start else {}
+            require_same_siblings(folder, what)
+            if restart:  # only now that nothing stands in the way of training anew
+                forget(folder, str(fold))
+            facts = {
+                "device": where.type,
+                "precision": choose_precision(where),
+                "threads": threads or _default_threads(ranks),
+                "ranks": ranks.world,
+            }
+            facts |= {INITIAL_WEIGHTS: start.beginning.to_dict()} if start else {}
+            record = RunRecord(folder, what, spec.training.epochs, wanted, facts)
+            if start:
+                start.write(record, spec)
+            run = _Run(plan, configuration, spec, folds, str(fold), chosen, folder, prepared, where, record, lock.check, before, ranks)
+            if not record.finished:
+                run.learn(opened, workspace, workers, threads, tensorboard)
+            else:
+                ranks.from_leader(None)
+                ranks.part_ways()
+            return run.finish(opened, workers)
 
 
 def forget(folder: Path, fold: str) -> None:
@@ -216,8 +222,13 @@ def _with_settings(plan: Plan, configuration: str, settings: Mapping[str, Any]) 
         raise PlanError(str(error)) from None
 
 
-def _default_workers() -> int:
-    return max(1, min(8, usable_cores() // 2))
+def _default_workers(processes: int = 1) -> int:
+    return max(1, min(8, usable_cores() // 2 // processes))
+
+
+def _default_threads(ranks: Ranks) -> int:
+    ours = torch.get_num_threads()
+    return ours if ranks.world == 1 else min(ours, max(1, usable_cores() // ranks.local_world))
 
 
 class _Run:
@@ -237,19 +248,24 @@ class _Run:
         record: RunRecord,
         check_lock: Callable[[], None],
         before: PreviousStage | None = None,
+        ranks: Ranks = ALONE,
     ):
         self.plan, self.configuration, self.spec = plan, configuration, spec
         self.folds, self.scheme, self.fold, self.chosen = folds, folds.scheme, fold, chosen
         self.folder, self.prepared, self.device, self.record = folder, prepared, device, record
         self.check_lock = check_lock
         self.before = before
+        self.ranks = ranks
 
     def learn(self, dataset: Dataset, workspace: Workspace, workers: int, threads: int | None, tensorboard: bool) -> None:
         """Trains from the checkpoint to the end; leaves what training came to in the model folder."""
         self._go_on_as_begun(threads)
         training = self.spec.training
-        state = self._state()
-        if checkpoint.load(self.folder, state) and state.progress != Progress():
+        lesson: Lesson = self.ranks.from_leader(self._lesson())
+        learner = Learner(lesson, self.ranks, self.device)
+        self.record.update(accumulation=learner.step.accumulation)
+        state = learner.state
+        if learner.resumed:
             logger.info("fold %s: going on from epoch %d, iteration %d", self.fold, state.progress.epoch, state.progress.iteration)
         if (state.progress.epoch, state.progress.iteration) > (training.epochs, 0):
             raise TrainingError(
@@ -258,31 +274,16 @@ class _Run:
             )
         logbook = Logbook(self.folder / "logbook.jsonl", state.progress.epoch)
         picture = self.folder / "progress.png"
-        stopping = training.early_stopping
-        inner = recorded_inner_part(self.record, stopping, self.chosen.training, self.folds.members, seed=training.seed, fold=self.fold)
-        learnt = tuple(case for case in self.chosen.training if case not in inner)
-        source = self._source(learnt)
-        step = self._step(state, source)
-        self._announce(state, step, len(learnt))
-        batches = SegmentationBatches(source, tuple(self.chosen.validation), workers, inner)
-        scheme = self.plan.label_scheme
+        self._announce(state, learner.step, len(lesson.source.cases))
         board = TensorBoard(self.folder, logbook.rows) if tensorboard else nullcontext(lambda row: None)
-        with board as also, StopRequest() as stop, loader_deaths(stop), iteration_bar(training, state.progress) as tick:
-            fit(
-                state,
-                step,
-                batches,
-                lambda: PatchDice(scheme),
-                Schedule(
-                    epochs=training.epochs,
-                    iterations=training.iterations,
-                    lr_at=lambda epoch: learning_rate(training.schedule, training.optimiser.lr, epoch, training.epochs),
-                ),
-                early_stop=EarlyStop(batches.inner, functools.partial(inner_score, stopping), stopping.patience) if stopping else None,
+        with board as also, StopRequest() as stop, lost_ranks(stop), loader_deaths(stop), iteration_bar(training, state.progress) as tick:
+            learner.fit(
+                workers,
                 save=self._save,
                 record=Recorder(logbook, picture, self.fold, training, also),
                 after_iteration=lambda: tick() or stop(),
             )
+        self.ranks.part_ways()
         write_learning_curve(logbook.rows, picture, title=f"fold {self.fold}")
         self.check_lock()
         if self.before:
@@ -318,18 +319,35 @@ class _Run:
         self.record.update(validated={"epochs": epochs, "cases": held_out})
         return FoldResult(self.folder, result)
 
-    def _source(self, learnt: tuple[str, ...]) -> SampleSource:
-        return SampleSource(
+    def _lesson(self) -> Lesson:
+        training = self.spec.training
+        inner = recorded_inner_part(
+            self.record, training.early_stopping, self.chosen.training, self.folds.members, seed=training.seed, fold=self.fold
+        )
+        learnt = tuple(case for case in self.chosen.training if case not in inner)
+        source = SampleSource(
             self.prepared.folder,
             learnt,
             self.spec,
-            self.spec.training.seed,
+            training.seed,
             self.fold,
             self.prepared.keys,
             self.prepared.previous,
             tuple(self.plan.label_scheme.foreground.values()) if self.before else (),
-            target_regions(self.spec.training.loss, self.plan.label_scheme, self.spec.spacing),
-            foreground_rule(self.spec.training.sampling, self.plan.label_scheme, self.prepared.folder, learnt),
+            target_regions(training.loss, self.plan.label_scheme, self.spec.spacing),
+            foreground_rule(training.sampling, self.plan.label_scheme, self.prepared.folder, learnt),
+        )
+        return Lesson(
+            self.plan,
+            self.configuration,
+            self.fold,
+            self.folder,
+            source,
+            tuple(self.chosen.validation),
+            inner,
+            precision=self.record["precision"],
+            threads=self.record["threads"],
+            accumulation=max(training.accumulation, self.record.document.get("accumulation", 1)),
         )
 
     def _save(self, reached: TrainState) -> None:
@@ -352,50 +370,26 @@ class _Run:
                 self.fold,
                 self.record["threads"],
             )
-        torch.set_num_threads(self.record["threads"])
-
-    def _state(self) -> TrainState:
-        network = build_network(self.spec.network, *self._sizes, self.spec.dimension, seed=self.spec.training.seed)
-        network = _mover(self.device, self.spec.dimension)(network)
-        optimiser = build_optimiser(self.spec.training.optimiser, network.parameters())
-        decay = self.spec.training.ema
-        scaler = torch.amp.GradScaler(self.device.type) if self.record["precision"] == "fp16" else None
-        return TrainState(network, optimiser, scaler, WeightAverage(network, decay) if decay else None)
-
-    @property
-    def _sizes(self) -> tuple[int, int]:
-        """Channels that the network sees, and heads that it has."""
-        return self.plan.input_channels(self.configuration), self.plan.label_scheme.heads
-
-    def _step(self, state: TrainState, source: SampleSource) -> Step:
-        """The step, in so many micro-batches as the device has room for; as many as before where the run goes on."""
-        training = self.spec.training
-        levels = len(self.spec.network.features) - 1 if self.spec.network.deep_supervision else 1
-        loss = segmentation_loss(training.loss, levels, self.plan.label_scheme)
-        step = Step(
-            loss,
-            self.device,
-            self.record["precision"],
-            gradient_clip=training.gradient_clip,
-            accumulation=max(training.accumulation, self.record.document.get("accumulation", 1)),
-            couples_samples=loss.couples_samples,
-            prepare=_mover(self.device, self.spec.dimension),
-        )
-        channels, heads = self._sizes
-        step = fit_into_memory(step, state, self.spec, channels, heads, lambda: source.blank(channels))
-        self.record.update(accumulation=step.accumulation)
-        return step
+        begun = self.record.document.get("ranks", 1)
+        if begun != self.ranks.world:
+            logger.warning(
+                "fold %s was begun with %d processes and goes on with %d: the batches stay the same, and but for rounding the result",
+                self.fold,
+                begun,
+                self.ranks.world,
+            )
+            self.record.update(ranks=self.ranks.world)
 
     def _announce(self, state: TrainState, step: Step, cases: int) -> None:
         training = self.spec.training
         parameters = sum(p.numel() for p in state.model.parameters())
         copies = (2 if training.optimiser.kind == "sgd" else 3) + bool(training.ema) + bool(training.early_stopping)
         disk = parameters * 4 * (2 * copies + 2)
-        samples = -(-self.spec.batch_size // step.accumulation)
-        memory = step_bytes(self.spec, *self._sizes, step.precision, samples)
+        samples = -(-len(self.ranks.part(self.spec.batch_size)) // step.accumulation)
+        memory = step_bytes(self.spec, self.plan.input_channels(self.configuration), self.plan.label_scheme.heads, step.precision, samples)
         require_disk(self.folder, disk, "a fold's checkpoints and weights")
         logger.info(
-            "fold %s of %s (%s): %d training and %d held-out cases; %.1f M parameters, patch %s, batch %d, %s on %s; about %.1f GB of "
+            "fold %s of %s (%s): %d training and %d held-out cases; %.1f M parameters, patch %s, batch %d, %s on %s%s; about %.1f GB of "
             "memory and %.2f GB of disk. The time needed is told after the first iterations",
             self.fold,
             self.configuration,
@@ -407,10 +401,7 @@ class _Run:
             self.spec.batch_size,
             self.record["precision"],
             self.device,
+            f", {self.ranks.world} processes" if self.ranks.world > 1 else "",
             memory / 1e9,
             disk / 1e9,
         )
-
-
-def _mover(device: torch.device, dimension: int) -> Callable[[Any], Any]:
-    return lambda thing: thing.to(device=device, memory_format=channels_last(dimension))

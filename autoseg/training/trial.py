@@ -17,6 +17,7 @@ from torch import Tensor
 from autoseg.errors import ResourceError
 from autoseg.networks.precision import Precision
 from autoseg.resources import available_memory
+from autoseg.training.distributed import ALONE, Ranks
 from autoseg.training.state import TrainState
 from autoseg.training.step import Step
 from planners.memory import training_bytes
@@ -34,17 +35,24 @@ OPTIMISER_COPIES = {"sgd": 1, "adamw": 2}
 
 
 def fit_into_memory(
-    step: Step, state: TrainState, spec: Configuration, channels: int, heads: int, blank: Callable[[], tuple[Any, Any]]
+    step: Step,
+    state: TrainState,
+    spec: Configuration,
+    channels: int,
+    heads: int,
+    blank: Callable[[], tuple[Any, Any]],
+    ranks: Ranks = ALONE,
 ) -> Step:
     """The step with so many micro-batches that the planned batch fits into its device's memory.
 
     Args:
-        step: with as many as are asked for, or as the run was begun with.
+        step: with as many as are asked for, or as the run was begun with; exchanges nothing with other ranks.
         state: what is to be trained; comes out as it went in.
         spec: the configuration, with the run's settings.
         channels: images' and, in a cascade, masks' channels.
         heads: the network's outputs a voxel.
         blank: makes inputs and targets like those of a batch, for the trial; what they hold does not matter.
+        ranks: the processes that share each batch: each tries its own part, and all take the most micro-batches that one of them needs.
 
     Raises:
         ResourceError: see `settle_accumulation`.
@@ -57,13 +65,17 @@ def fit_into_memory(
         return try_out(lambda: cut.gradient(state, inputs, targets), state, step.device, optimiser_copies=copies)
 
     parts = settle_accumulation(
-        spec.batch_size,
+        len(ranks.part(spec.batch_size)),
         step.accumulation,
         step.device,
         estimate=lambda samples: step_bytes(spec, channels, heads, step.precision, samples),
         trial=trial,
+        free=lambda device: free_memory(device) // (ranks.local_world if device.type == "cpu" else 1),
     )
-    return replace(step, accumulation=parts)
+    agreed = ranks.largest(parts)
+    if agreed > parts:
+        logger.warning("another rank has less memory: its part of the batch, and so every rank's, is computed in %d parts", agreed)
+    return replace(step, accumulation=agreed)
 
 
 def step_bytes(spec: Configuration, channels: int, heads: int, precision: Precision, samples: int) -> int:

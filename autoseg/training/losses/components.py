@@ -68,7 +68,7 @@ def component_dice_ce(
     dice = (2 * total(probability * true) + smooth) / (total(probability * known) + total(true.float()) + smooth).clamp_min(1e-8)
     value = ce_weight * total(error) / voxels.clamp_min(1) - dice_weight * dice
     counts = voxels > 0
-    return (torch.where(counts, value, 0.0).sum(-1) / counts.sum(-1).clamp_min(1)).mean()
+    return truth.ranks.mean(torch.where(counts, value, 0.0).sum(-1) / counts.sum(-1).clamp_min(1))
 
 
 class _Sums:

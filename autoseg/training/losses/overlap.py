@@ -5,18 +5,23 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from autoseg.training.distributed import ALONE, Ranks
+
 _SMALLEST_DENOMINATOR = 1e-8
 _SMALLEST_ERROR = 1e-6
 """1 - overlap is held above this under a power, whose slope may be infinite at 0."""
 
 
-def overlap_sums(probability: Tensor, truth: Tensor, valid: Tensor | None, *, over_batch: bool) -> tuple[Tensor, Tensor, Tensor]:
+def overlap_sums(
+    probability: Tensor, truth: Tensor, valid: Tensor | None, *, over_batch: bool, ranks: Ranks = ALONE
+) -> tuple[Tensor, Tensor, Tensor]:
     """(sum(p t), sum(p), sum(t)) over space and, with `over_batch`, over the batch.
 
     Args:
         probability: float (n, classes, *spatial).
         truth: bool of that shape, false where `valid` is.
         valid: bool (n, 1, *spatial): the voxels that count; None where all do.
+        ranks: with `over_batch`, the processes that share the batch.
 
     Returns:
         Each of shape (classes,) with `over_batch`, else (n, classes).
@@ -24,15 +29,20 @@ def overlap_sums(probability: Tensor, truth: Tensor, valid: Tensor | None, *, ov
     axes = (*((0,) if over_batch else ()), *range(2, probability.ndim))
     both = torch.where(truth, probability, 0.0).sum(axes)
     known = probability if valid is None else torch.where(valid, probability, 0.0)
-    return both, known.sum(axes), truth.sum(axes)
+    sums = both, known.sum(axes), truth.sum(axes)
+    if not over_batch or ranks.world == 1:
+        return sums
+    return tuple(ranks.summed(torch.stack([part.float() for part in sums])))
 
 
-def soft_dice(probability: Tensor, truth: Tensor, valid: Tensor | None = None, *, batch_dice: bool, smooth: float = 1e-5) -> Tensor:
+def soft_dice(
+    probability: Tensor, truth: Tensor, valid: Tensor | None = None, *, batch_dice: bool, smooth: float = 1e-5, ranks: Ranks = ALONE
+) -> Tensor:
     """(2 sum(p t) + smooth) / (sum(p) + sum(t) + smooth), sums as `overlap_sums`; 1 where class and prediction are empty.
 
     Source: Milletari et al., "V-Net", 3DV 2016 (without the squares); Drozdzal et al., arXiv 1608.04117.
     """
-    both, predicted, true = overlap_sums(probability, truth, valid, over_batch=batch_dice)
+    both, predicted, true = overlap_sums(probability, truth, valid, over_batch=batch_dice, ranks=ranks)
     return (2 * both + smooth) / (predicted + true + smooth).clamp_min(_SMALLEST_DENOMINATOR)
 
 
@@ -45,6 +55,7 @@ def tversky(
     beta: float,
     batch_dice: bool,
     smooth: float = 1e-5,
+    ranks: Ranks = ALONE,
 ) -> Tensor:
     """(TP + smooth) / (TP + alpha FP + beta FN + smooth), with TP = sum(p t), FP = sum(p (1 - t)), FN = sum((1 - p) t).
 
@@ -52,7 +63,7 @@ def tversky(
 
     Source: Salehi et al., "Tversky loss function for image segmentation using 3D fully convolutional deep networks", MLMI 2017.
     """
-    both, predicted, true = overlap_sums(probability, truth, valid, over_batch=batch_dice)
+    both, predicted, true = overlap_sums(probability, truth, valid, over_batch=batch_dice, ranks=ranks)
     weighted = both + alpha * (predicted - both) + beta * (true - both)
     return (both + smooth) / (weighted + smooth).clamp_min(_SMALLEST_DENOMINATOR)
 

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from autoseg.training.distributed import ALONE, Ranks
 from autoseg.training.losses.components import component_dice_ce, lesion_regions
 from autoseg.training.losses.overlap import focal_error, soft_dice, tversky
 from autoseg.training.losses.truth import Truth, downsample, encode
@@ -30,13 +31,20 @@ VOXEL_TERMS: dict[str, Callable[[Any, Tensor, Truth], Tensor]] = {
 
 def _dice(spec: Any, probability: Tensor, truth: Truth) -> Tensor:
     part = truth.foreground
-    return -soft_dice(probability[:, part], truth.heads[:, part], truth.valid, batch_dice=spec.batch_dice, smooth=spec.smooth).mean()
+    weights = {"batch_dice": spec.batch_dice, "smooth": spec.smooth, "ranks": truth.ranks}
+    return -_mean(spec, soft_dice(probability[:, part], truth.heads[:, part], truth.valid, **weights), truth)
 
 
 def _tversky(spec: Any, probability: Tensor, truth: Truth) -> Tensor:
     part = truth.foreground
-    weights = {"alpha": spec.alpha, "beta": spec.beta, "batch_dice": spec.batch_dice, "smooth": spec.smooth}
-    return focal_error(tversky(probability[:, part], truth.heads[:, part], truth.valid, **weights), spec.exponent).mean()
+    weights = {"alpha": spec.alpha, "beta": spec.beta, "batch_dice": spec.batch_dice, "smooth": spec.smooth, "ranks": truth.ranks}
+    overlap = tversky(probability[:, part], truth.heads[:, part], truth.valid, **weights)
+    return _mean(spec, focal_error(overlap, spec.exponent), truth)
+
+
+def _mean(spec: Any, values: Tensor, truth: Truth) -> Tensor:
+    """Over classes and, where each sample has a value of its own, over the samples of all ranks."""
+    return values.mean() if spec.batch_dice else truth.ranks.mean(values)
 
 
 OVERLAP_TERMS: dict[str, Callable[[Any, Tensor, Truth], Tensor]] = {
@@ -60,11 +68,13 @@ class SegmentationLoss:
         spec: the plan's loss.
         weights: of the levels of deep supervision, full resolution first; levels of weight 0 are not computed.
         scheme: what the target's values mean.
+        ranks: the processes that share a batch, of which each sees a part: all get the whole batch's loss, each its own samples' gradient.
     """
 
     spec: Loss
     weights: tuple[float, ...]
     scheme: LabelScheme
+    ranks: Ranks = ALONE
 
     @property
     def couples_samples(self) -> bool:
@@ -101,7 +111,7 @@ class SegmentationLoss:
         if logits.shape[1] != self.scheme.heads:
             raise ValueError(f"logits {tuple(logits.shape)} have {logits.shape[1]} outputs, the labels need {self.scheme.heads}")
         with torch.autocast(logits.device.type, enabled=False):
-            truth = encode(target, self.scheme)
+            truth = encode(target, self.scheme, self.ranks)
             likelihood, probability = log_likelihood(logits, truth)
             voxelwise = VOXEL_TERMS[self.spec.kind](self.spec, likelihood, truth)
             overlap = OVERLAP_TERMS[self.spec.kind](self.spec, probability, truth)

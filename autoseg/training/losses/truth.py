@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from autoseg.training.distributed import ALONE, Ranks
 from planners.labels import LabelScheme
 
 
@@ -20,11 +21,13 @@ class Truth:
         heads: bool (n, heads, *spatial); false for every output where nothing is known.
         valid: bool (n, 1, *spatial), false where nothing is known; None where everything is.
         overlapping: each output is on or off by itself (regions, sigmoid); else exactly one is on (labels, softmax), the background first.
+        ranks: the processes that share the batch, of which this is one's part.
     """
 
     heads: Tensor
     valid: Tensor | None
     overlapping: bool
+    ranks: Ranks = ALONE
 
     @property
     def foreground(self) -> slice:
@@ -34,24 +37,26 @@ class Truth:
     @property
     def voxels(self) -> Tensor | int:
         """How many voxels are known, over the whole batch; at least 1."""
-        if self.valid is None:
-            return self.heads.numel() // self.heads.shape[1]
-        return self.valid.sum().clamp_min(1)
+        if self.valid is not None:
+            return self.ranks.summed(self.valid.sum()).clamp_min(1)
+        here = self.heads.numel() // self.heads.shape[1]
+        return here if self.ranks.world == 1 else self.ranks.summed(torch.tensor(here, device=self.heads.device))
 
 
-def encode(labels: Tensor, scheme: LabelScheme) -> Truth:
+def encode(labels: Tensor, scheme: LabelScheme, ranks: Ranks = ALONE) -> Truth:
     """The truth in a map of mask values.
 
     Args:
         labels: integers (n, *spatial); a value that the scheme does not know belongs to no output.
         scheme: the labels or regions, and the ignore value.
+        ranks: the processes that share the batch.
     """
     valid = None if scheme.ignore is None else (labels != scheme.ignore).unsqueeze(1)
     if scheme.has_regions:
         regions = [functools.reduce(torch.logical_or, [labels == v for v in values]) for values in scheme.foreground.values()]
-        return Truth(torch.stack(regions, dim=1), valid, overlapping=True)
+        return Truth(torch.stack(regions, dim=1), valid, overlapping=True, ranks=ranks)
     values = torch.tensor(scheme.painted_values, device=labels.device, dtype=labels.dtype)
-    return Truth(labels.unsqueeze(1) == values.view(-1, *[1] * (labels.ndim - 1)), valid, overlapping=False)
+    return Truth(labels.unsqueeze(1) == values.view(-1, *[1] * (labels.ndim - 1)), valid, overlapping=False, ranks=ranks)
 
 
 def downsample(target: Tensor, shape: Sequence[int]) -> Tensor:

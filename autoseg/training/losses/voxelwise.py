@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from autoseg.training.distributed import Ranks
 from autoseg.training.losses.truth import Truth
 
 _SMALLEST_ERROR = 1e-6
@@ -34,7 +35,7 @@ def log_likelihood(logits: Tensor, truth: Truth) -> tuple[Tensor, Tensor]:
 
 def cross_entropy(likelihood: Tensor, truth: Truth) -> Tensor:
     """-log p, mean over the known voxels of the batch (and, with regions, over the outputs: binary cross-entropy). 0 if none is known."""
-    return -likelihood.sum() / _terms(truth)
+    return -truth.ranks.summed(likelihood.sum()) / _terms(truth)
 
 
 def focal(likelihood: Tensor, truth: Truth, gamma: float) -> Tensor:
@@ -43,7 +44,7 @@ def focal(likelihood: Tensor, truth: Truth, gamma: float) -> Tensor:
     Source: Lin et al., "Focal loss for dense object detection", ICCV 2017, without class weights.
     """
     error = (-torch.expm1(likelihood)).clamp_min(_SMALLEST_ERROR)
-    return -(error**gamma * likelihood).sum() / _terms(truth)
+    return -truth.ranks.summed((error**gamma * likelihood).sum()) / _terms(truth)
 
 
 def top_k(likelihood: Tensor, truth: Truth, percent: float) -> Tensor:
@@ -54,8 +55,17 @@ def top_k(likelihood: Tensor, truth: Truth, percent: float) -> Tensor:
     voxels = -likelihood.sum(1).flatten() / (likelihood.shape[1] if truth.overlapping else 1)
     count = truth.voxels
     known = int(count) if isinstance(count, Tensor) else count  # waits for the device, but only where there is an ignore label
-    hardest = voxels.topk(max(1, math.floor(known * percent / 100)), sorted=False).values  # unknown voxels are 0: never before a known one
+    wanted = max(1, math.floor(known * percent / 100))
+    if truth.ranks.world > 1:
+        voxels = _candidates(voxels, wanted, truth.ranks)
+    hardest = voxels.topk(wanted, sorted=False).values  # unknown voxels are 0: never before a known one
     return hardest.mean()
+
+
+def _candidates(voxels: Tensor, wanted: int, ranks: Ranks) -> Tensor:
+    """All ranks' `wanted` largest values: those of the whole batch are among them. A rank with fewer is filled up by -1, below any."""
+    here = voxels.topk(min(wanted, len(voxels)), sorted=False).values
+    return ranks.joined(F.pad(here, (0, wanted - len(here)), value=-1.0))
 
 
 def _terms(truth: Truth) -> Tensor | int:
