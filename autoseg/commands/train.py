@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from autoseg.commands.entry import add_set_option, add_shared_options, at_least_one, parser, run
+from autoseg.commands.entry import INTERRUPTED, add_set_option, add_shared_options, at_least_one, parser, run
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -26,6 +26,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     options.add_argument("--iterations", type=at_least_one, metavar="N", help="iterations an epoch; short for --set training.iterations=N")
     options.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:i")
+    options.add_argument(
+        "--gpus",
+        type=at_least_one,
+        default=1,
+        metavar="N",
+        help="share each batch among N processes, a GPU each; with --device cpu so many without (default: 1)",
+    )
     options.add_argument(
         "--threads", type=at_least_one, metavar="N", help="compute threads on a CPU (default: all cores); kept on resuming"
     )
@@ -46,33 +53,60 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     options.add_argument("--restart", action="store_true", help="forget what this fold has learned so far")
     add_set_option(options)
+    options.set_defaults(given=list(sys.argv[1:] if arguments is None else arguments))
     sys.exit(run(_train, options, arguments))
 
 
-def _train(parsed: argparse.Namespace) -> dict[str, Any]:
+def _train(parsed: argparse.Namespace) -> dict[str, Any] | None:
+    from autoseg.training.distributed import RankLost, launched, rank_of_this_process
+
+    if parsed.gpus > 1 and not launched():
+        return _start_ranks(parsed)
+    from autoseg.training.interrupt import Stopped
     from autoseg.training.segmentation import train
 
-    result = train(
-        parsed.dataset,
-        parsed.fold,
-        configuration=parsed.configuration,
-        epochs=parsed.epochs,
-        iterations=parsed.iterations,
-        settings=dict(parsed.settings),
-        device=parsed.device,
-        seed=parsed.seed,
-        restart=parsed.restart,
-        work=parsed.work,
-        name=parsed.name,
-        workers=parsed.workers,
-        threads=parsed.threads,
-        tensorboard=parsed.tensorboard,
-        init=parsed.init,
-        init_fold=parsed.init_fold,
-        init_despite_leak=parsed.init_despite_leak,
-    )
+    try:
+        result = train(
+            parsed.dataset,
+            parsed.fold,
+            configuration=parsed.configuration,
+            epochs=parsed.epochs,
+            iterations=parsed.iterations,
+            settings=dict(parsed.settings),
+            device=parsed.device,
+            seed=parsed.seed,
+            restart=parsed.restart,
+            work=parsed.work,
+            name=parsed.name,
+            workers=parsed.workers,
+            threads=parsed.threads,
+            tensorboard=parsed.tensorboard,
+            init=parsed.init,
+            init_fold=parsed.init_fold,
+            init_despite_leak=parsed.init_despite_leak,
+        )
+    except RankLost:
+        parsed.json = None  # the rank that ended first writes why
+        raise
+    except Stopped:
+        if rank_of_this_process() > 0:  # rank 0 says it
+            sys.exit(INTERRUPTED)
+        raise
+    if result is None:
+        parsed.json = None
+        return None
     print(result.text())
     return {"folder": result.folder, "summary": result.summary}
+
+
+def _start_ranks(parsed: argparse.Namespace) -> None:
+    from autoseg.training.launch import launch, require_gpus
+
+    require_gpus(parsed.gpus, parsed.device)
+    status = launch(parsed.gpus, ["-m", "autoseg.commands.train", *parsed.given])
+    parsed.json = None  # rank 0, or the one that failed, has written it
+    if status:
+        sys.exit(status)
 
 
 if __name__ == "__main__":

@@ -176,10 +176,11 @@ def _noticing_loss() -> Iterator[None]:
 
 def rank_of_this_process() -> int:
     """This process's rank, by its environment; 0 where it is alone."""
-    return int(os.environ["RANK"]) if _launched() else 0
+    return int(os.environ["RANK"]) if launched() else 0
 
 
-def _launched() -> bool:
+def launched() -> bool:
+    """Whether torchrun, or `launch`, started this process as one of several."""
     return all(name in os.environ for name in VARIABLES) and int(os.environ["WORLD_SIZE"]) > 1
 
 
@@ -196,7 +197,7 @@ def joined_ranks(device: str) -> Iterator[tuple[Ranks, torch.device]]:
     Raises:
         DeviceError: it is not there.
     """
-    if not _launched():
+    if not launched():
         yield ALONE, choose_device(device)
         return
     rank, world, local = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
@@ -214,7 +215,8 @@ def joined_ranks(device: str) -> Iterator[tuple[Ranks, torch.device]]:
         if dist.is_initialized():
             dist.destroy_process_group()
     except RankLost:
-        time.sleep(LAST_WORD_SECONDS)
+        with suppress(KeyboardInterrupt):
+            time.sleep(LAST_WORD_SECONDS)
         raise
     except (Exception, KeyboardInterrupt) as error:
         _leave_word(error, rank)
