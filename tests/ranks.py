@@ -1,4 +1,4 @@
-"""What a rank does in the tests of training in several processes: `python ranks.py learn|raise|kill FOLDER`, started by `launch`."""
+"""What a rank does in the tests of training in several processes: `python ranks.py learn|kill FOLDER`, started by `launch`."""
 
 import os
 import signal
@@ -21,26 +21,21 @@ from planners.labels import LabelScheme
 from planners.plan import CCDiceCELoss, DiceCELoss, DiceFocalLoss, DiceTopKLoss, TverskyCELoss, UNetSpec
 
 NETWORK = UNetSpec(
-    features=(4, 8, 8),
-    strides=((1, 1), (2, 2), (2, 2)),
-    kernels=((3, 3), (3, 3), (3, 3)),
-    convs_per_stage=(1, 1, 1),
-    convs_per_decoder_stage=(1, 1),
+    features=(4, 8),
+    strides=((1, 1), (2, 2)),
+    kernels=((3, 3), (3, 3)),
+    convs_per_stage=(1, 1),
+    convs_per_decoder_stage=(1,),
 )
 LABELS = LabelScheme({"background": 0, "a": 1, "b": 2})
 IGNORING = LabelScheme({"background": 0, "a": 1, "ignore": 2})
 STEPS = 10
 CASES = {  # name -> loss, labels, micro-batches, samples of a batch
-    "each sample": (DiceCELoss(), LABELS, 1, 2),
-    "each sample, uneven": (DiceCELoss(), LABELS, 1, 7),
-    "each sample, uneven, accumulated": (DiceCELoss(), LABELS, 3, 7),
     "batch dice": (DiceCELoss(batch_dice=True), LABELS, 1, 2),
-    "batch dice, uneven": (DiceCELoss(batch_dice=True), LABELS, 1, 7),
-    "batch dice, uneven, accumulated": (DiceCELoss(batch_dice=True), LABELS, 4, 7),
-    "batch tversky, uneven": (TverskyCELoss(batch_dice=True, exponent=0.75), LABELS, 1, 5),
-    "focal": (DiceFocalLoss(), LABELS, 1, 3),
+    "batch dice, uneven, accumulated": (DiceCELoss(batch_dice=True), LABELS, 3, 7),
+    "each sample, uneven, accumulated": (DiceCELoss(), LABELS, 2, 7),
+    "batch tversky, uneven": (TverskyCELoss(batch_dice=True, exponent=0.75), LABELS, 1, 3),
     "top k, uneven": (DiceTopKLoss(percent=60), LABELS, 1, 3),
-    "unknown voxels, uneven, accumulated": (DiceCELoss(), IGNORING, 2, 5),
     "unknown voxels, focal, batch dice": (DiceFocalLoss(batch_dice=True), IGNORING, 1, 3),
     "unknown voxels, components, uneven": (CCDiceCELoss(), IGNORING, 1, 3),
 }
@@ -49,8 +44,8 @@ CASES = {  # name -> loss, labels, micro-batches, samples of a batch
 def batch(number, size):
     """(inputs, labels) of a whole batch: samples that differ much in what they hold."""
     rng = np.random.default_rng(number)
-    labels = (rng.random((size, 16, 16)) < 0.1 * np.arange(1, size + 1)[:, None, None]) * rng.integers(1, 3, (size, 16, 16))
-    inputs = labels[:, None] + rng.normal(0, 0.5, (size, 1, 16, 16))
+    labels = (rng.random((size, 12, 12)) < 0.1 * np.arange(1, size + 1)[:, None, None]) * rng.integers(1, 3, (size, 12, 12))
+    inputs = labels[:, None] + rng.normal(0, 0.5, (size, 1, 12, 12))
     return torch.from_numpy(inputs).float(), torch.from_numpy(labels)
 
 
@@ -59,7 +54,7 @@ def learned(name, ranks):
     spec, scheme, accumulation, size = CASES[name]
     network = build_network(NETWORK, 1, scheme.heads, 2, seed=3)
     state = TrainState(network, torch.optim.SGD(network.parameters(), lr=0.05, momentum=0.9, nesterov=True))
-    loss = segmentation_loss(spec, 2, scheme)
+    loss = segmentation_loss(spec, 1, scheme)
     coupled = loss.couples_samples
     step = Step(
         replace(loss, ranks=ranks) if coupled else loss,
@@ -89,8 +84,6 @@ def main(what, folder):
         for number, name in enumerate(CASES):
             weights, figures = learned(name, ranks)
             save_file({**weights, "figures": torch.tensor(figures)}, folder / f"{number}-{ranks.rank}.safetensors")
-            if what == "raise" and ranks.rank == 1:
-                raise ZeroDivisionError("a bug of its own")
             if what == "kill" and ranks.rank == 1:
                 os.kill(os.getpid(), signal.SIGKILL)
         assert ranks.any(ranks.rank == 1)
@@ -100,7 +93,9 @@ def main(what, folder):
             ranks.require_same([torch.full((3,), 1.0 + ranks.rank)], "numbers")
         except Exception as error:
             (folder / f"differ-{ranks.rank}").write_text(f"{type(error).__name__}: {error}")
-        ranks.part_ways()
+        if ranks.rank == 1:
+            raise ZeroDivisionError("a bug of its own")
+        ranks.any(False)
 
 
 if __name__ == "__main__":
