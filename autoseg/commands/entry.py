@@ -70,6 +70,9 @@ def add_segmentation_options(options: argparse.ArgumentParser, default: str = "3
     )
     options.add_argument("-f", "--folds", nargs="+", metavar="FOLD", help="which folds to ensemble (default: all finished ones)")
     options.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:i")
+    options.add_argument(
+        "--precision", choices=("fp32", "bf16", "fp16"), help="of the network's arithmetic (default: by what the device can do)"
+    )
     options.add_argument("--no-mirroring", action="store_true", help="no test-time flips: up to eight times faster")
     options.add_argument(
         "--step", type=float, metavar="SHARE", help="step of the sliding window as a share of the patch (default: the plan's, 0.5)"

@@ -36,6 +36,7 @@ def _predict(parsed: argparse.Namespace) -> dict[str, Any]:
         device=parsed.device,
         mirroring=not parsed.no_mirroring,
         step=parsed.step,
+        precision=parsed.precision,
         save_probabilities=parsed.save_probabilities,
         resume=parsed.resume,
         replace_nonfinite=parsed.replace_nonfinite,

@@ -16,6 +16,7 @@ from autoseg.errors import CasesFailed, DatasetError, ModelError
 from autoseg.inference.choice import read_choice
 from autoseg.inference.model_documents import finished_folds
 from autoseg.inference.predictor import CaseResult, Predictor
+from autoseg.networks.precision import Precision
 from planners.plan import default_configuration
 
 logger = logging.getLogger(__name__)
@@ -69,6 +70,7 @@ def predict_folder(
     device: str = "auto",
     mirroring: bool = True,
     step: float | None = None,
+    precision: Precision | None = None,
     save_probabilities: bool = False,
     resume: bool = False,
     replace_nonfinite: bool = False,
@@ -82,7 +84,7 @@ def predict_folder(
         CasesFailed: some cases failed; the rest is done.
     """
     folder = Path(model) if model else chosen_or_own_model(Path(dataset), Path(work) if work else None, name, configuration)
-    predictor = Predictor(folder, folds=folds, device=device, mirroring=mirroring, step=step)
+    predictor = Predictor(folder, folds=folds, device=device, mirroring=mirroring, step=step, precision=precision)
     if model and configuration and predictor.model.dataset.configuration != configuration:
         raise ModelError(f"{folder}: is a model of {predictor.model.dataset.configuration}; -c asks for {configuration}")
     found = inputs[0] if len(inputs) == 1 else list(inputs)

@@ -52,6 +52,7 @@ def call(parsed: argparse.Namespace) -> dict[str, Any]:
         device=parsed.device,
         mirroring=not parsed.no_mirroring,
         step=parsed.step,
+        precision=parsed.precision,
         resume=parsed.resume,
         replace_nonfinite=parsed.replace_nonfinite,
         prefetch=parsed.workers != 0,

@@ -15,6 +15,7 @@ from autoseg.errors import AutosegError, CasesFailed
 
 if TYPE_CHECKING:
     from autoseg.inference.predictor import CaseResult, Predictor
+    from autoseg.networks.precision import Precision
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +27,7 @@ class Segmentation:
     Attributes:
         workspace: whose own model is used where `model` is None.
         model: another model folder.
-        configuration, folds, device, mirroring, step, resume, replace_nonfinite: as `autoseg_predict` has them.
+        configuration, folds, device, mirroring, step, precision, resume, replace_nonfinite: as `autoseg_predict` has them.
         prefetch: whether the next case is read while the network works.
     """
 
@@ -37,6 +38,7 @@ class Segmentation:
     device: str = "auto"
     mirroring: bool = True
     step: float | None = None
+    precision: Precision | None = None
     resume: bool = False
     replace_nonfinite: bool = False
     prefetch: bool = True
@@ -53,7 +55,7 @@ class Segmentation:
 
         workspace = self.workspace
         folder = self.model or own_model(workspace.root.parent, workspace.root, workspace.name, self.configuration)
-        return Predictor(folder, folds=self.folds, device=self.device, mirroring=self.mirroring, step=self.step)
+        return Predictor(folder, folds=self.folds, device=self.device, mirroring=self.mirroring, step=self.step, precision=self.precision)
 
     def segment(self, predictor: Predictor, cases: Sequence[Case], folder: Path) -> Segmented:
         """Writes the masks of cases into a folder.

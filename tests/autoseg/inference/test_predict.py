@@ -58,6 +58,9 @@ def test_the_datasets_own_finished_folds_are_the_default(trained, inputs, tmp_pa
     again = predict_folder([inputs], tmp_path / "out", dataset=trained, device="cpu", mirroring=False, resume=True, workers=0)
     assert "0 cases predicted" in again.text()
     assert all(case["skipped"] for case in again.to_dict()["cases"])
+    # Masks of another precision are not taken for these.
+    other = predict_folder([inputs], tmp_path / "out", dataset=trained, device="cpu", mirroring=False, resume=True, precision="bf16")
+    assert not any(case.skipped for case in other.cases)
 
 
 def test_the_files_of_one_case(make_model, plan, inputs, tmp_path):
