@@ -5,7 +5,7 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 ONNX = ["onnx>=1.16", "onnxruntime>=1.18"]
-COMMANDS = ("plan", "train", "choose", "predict", "evaluate", "convert")
+COMMANDS = ("plan", "pretrain", "train", "choose", "predict", "evaluate", "convert")
 
 setup(
     name="autoseg",

@@ -5,6 +5,7 @@ The commands' Python faces, loaded when first used:
 - `Dataset.open(folder)`: a dataset in nnU-Net's raw layout or MSD's.
 - `plan(folder, ...)`: check, fingerprint, plan, folds, prepared cases.
 - `train(folder, fold, ...)`: train a fold and predict its held-out cases.
+- `pretrain(folder, ...)`: a network learns from images without labels, for `train(..., init=...)` to begin from.
 - `Predictor(model, ...)`: loaded once; takes arrays with spacing, SimpleITK images or paths.
 - `evaluate(reference, prediction, ...)`: scores of masks.
 """
@@ -18,15 +19,17 @@ if TYPE_CHECKING:
     from autoseg.evaluation.evaluate import evaluate
     from autoseg.inference.predictor import Predictor
     from autoseg.planning.planning import plan
+    from autoseg.training.pretraining import pretrain
     from autoseg.training.segmentation import train
 
-__all__ = ["Dataset", "Predictor", "evaluate", "plan", "train"]
+__all__ = ["Dataset", "Predictor", "evaluate", "plan", "pretrain", "train"]
 
 _HOME = {
     "Dataset": "autoseg.dataset.dataset",
     "Predictor": "autoseg.inference.predictor",
     "evaluate": "autoseg.evaluation.evaluate",
     "plan": "autoseg.planning.planning",
+    "pretrain": "autoseg.training.pretraining",
     "train": "autoseg.training.segmentation",
 }
 

@@ -44,6 +44,7 @@ from planners.schema.preprocessing import (
     RGBNormalisation,
     ZScoreNormalisation,
 )
+from planners.schema.pretraining import Pretraining
 from planners.schema.sampling import Sampling
 from planners.schema.training import (
     KINDS,
@@ -95,6 +96,7 @@ __all__ = [
     "Plan",
     "PlanInvalid",
     "PolySchedule",
+    "Pretraining",
     "PreviousStageMasks",
     "Probability",
     "RGBNormalisation",
@@ -139,6 +141,7 @@ class Configuration(Strict):
     training: Training = Training()
     augmentation: Augmentation = Augmentation()
     inference: Inference = Inference()
+    pretraining: Pretraining = Pretraining()
     previous_stage: str | None = None
 
     @model_validator(mode="after")

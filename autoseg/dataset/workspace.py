@@ -125,6 +125,10 @@ class Workspace:
         """The model folder of folds that hold out two folds at once: apart from the others, with which they are never ensembled."""
         return self.model(configuration, f"{scheme}-nested")
 
+    def pretrained(self, configuration: str, images: str) -> Path:
+        """The folder of a configuration's network that was pretrained on some images."""
+        return self.root / self.name / configuration / "pretrained" / images
+
     def fold(self, configuration: str, scheme: str, fold: str) -> Path:
         """The folder of one fold."""
         return self.model(configuration, scheme) / f"fold_{fold}"

@@ -120,7 +120,7 @@ def fold_of(name: str) -> str:
 def applied(plan: Plan, configuration: str) -> dict[str, Any]:
     """What of a plan decides how its weights are applied: folds that share a folder agree in it, field by field."""
     document = plan.configurations[configuration].model_dump(mode="json") if configuration in plan.configurations else {}
-    for name in ("training", "augmentation", "inference", "batch_size", "median_shape"):
+    for name in ("training", "pretraining", "augmentation", "inference", "batch_size", "median_shape"):
         document.pop(name, None)
     whole = ("channels", "labels", "orientation", "transpose", "file_ending")
     regions = {"region_order": plan.label_scheme.meaning} if plan.label_scheme.has_regions else {}

@@ -21,9 +21,11 @@ from autoseg.preprocessing.content import ContentHashes
 from autoseg.training import checkpoint
 from autoseg.training.beginning import FIELD, Beginning, read_beginning
 from autoseg.training.optimisers import build_optimiser
+from autoseg.training.pretrained_folder import NAME as PRETRAINED_NAME
+from autoseg.training.pretrained_folder import open_pretrained
 from autoseg.training.record import RunRecord
 from autoseg.training.state import TrainState
-from autoseg.training.weight_source import WeightSource, network_ends, open_weights
+from autoseg.training.weight_source import WeightSource, network_ends, open_model_weights
 from planners.plan import Configuration, Plan
 
 logger = logging.getLogger(__name__)
@@ -116,6 +118,20 @@ def plan_start(
     beginning = replace(beginning, accepted=accepted, leaked=_seen(beginning, list(held_out), hashes))
     _require_unseen(beginning)
     return Start(beginning, network)
+
+
+def open_weights(path: str | Path, init_fold: str | None, fold: str) -> WeightSource:
+    """The weights of a trained model's fold (see `open_model_weights`), or those that pretraining left in a folder.
+
+    Raises:
+        ModelError: there is neither, or it is damaged, or it has no such fold.
+    """
+    path = Path(path).absolute()
+    if not (path / PRETRAINED_NAME).is_file():
+        return open_model_weights(path, init_fold, fold)
+    if init_fold is not None:
+        raise ModelError(f"{path}: is a pretrained network and has no folds: leave --init-fold out")
+    return open_pretrained(path)
 
 
 def starting_network(source: WeightSource, plan: Plan, configuration: str) -> nn.Module:

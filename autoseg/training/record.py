@@ -52,7 +52,7 @@ def identity(spec: Configuration, scheme: LabelScheme, cases: Mapping[str, str],
         cases: training case -> hash of its files.
         prepared: hash of the plan fields that shape prepared cases.
     """
-    document = spec.model_dump(mode="json", exclude={"inference": True, "training": set(NOT_PART_OF_THE_WEIGHTS)})
+    document = spec.model_dump(mode="json", exclude={"inference": True, "pretraining": True, "training": set(NOT_PART_OF_THE_WEIGHTS)})
     for (*parents, name), without in ADDED_LATER.items():
         part = functools.reduce(dict.__getitem__, parents, document)
         if part is not None and part[name] == without:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,8 +16,6 @@ from autoseg.inference.model_metadata import input_names, output_names
 from autoseg.inference.trained_on import TrainedOn, read_trained_on
 from autoseg.networks.adaptation import Ends
 from planners.plan import Configuration, Plan
-
-logger = logging.getLogger(__name__)
 
 ALL = "all"
 
@@ -62,7 +59,7 @@ def network_ends(plan: Plan, configuration: str) -> Ends:
     return Ends(input_names(plan, configuration), output_names(plan), activation)
 
 
-def open_weights(path: str | Path, init_fold: str | None, fold: str) -> WeightSource:
+def open_model_weights(path: Path, init_fold: str | None, fold: str) -> WeightSource:
     """The weights of one fold of a trained model.
 
     Args:
@@ -73,15 +70,18 @@ def open_weights(path: str | Path, init_fold: str | None, fold: str) -> WeightSo
     Raises:
         ModelError: there is no sound model, or it has no such fold.
     """
-    from safetensors.torch import load_file
-
-    path = Path(path).absolute()
     model = ModelFolder.open(path, None if init_fold is None else [init_fold])
     chosen = init_fold or next((name for name in (fold, ALL) if name in model.folds), model.folds[0])
     file = model.weights_path(chosen)
-    try:
-        weights = load_file(file)
-    except Exception as error:  # safetensors raises its own, undocumented types
-        raise ModelError(f"{path}: the weights of fold {chosen} cannot be read: {error}") from None
     ends = network_ends(model.plan, model.dataset.configuration)
-    return WeightSource(path, chosen, model.hashes[chosen], weights, ends, model.configuration, read_trained_on(file))
+    return WeightSource(path, chosen, model.hashes[chosen], read_weights(file), ends, model.configuration, read_trained_on(file))
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file; ModelError where it is none."""
+    from safetensors.torch import load_file
+
+    try:
+        return dict(load_file(path))
+    except Exception as error:  # safetensors raises its own, undocumented types
+        raise ModelError(f"{path}: the weights cannot be read: {error}") from None

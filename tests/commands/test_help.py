@@ -8,7 +8,7 @@ import sys
 import pytest
 from tiny import ONE_THREAD
 
-COMMANDS = ("plan", "train", "choose", "predict", "evaluate", "convert")
+COMMANDS = ("plan", "pretrain", "train", "choose", "predict", "evaluate", "convert")
 HEAVY = ("torch", "numpy", "SimpleITK", "scipy", "pandas", "matplotlib", "pydantic", "skimage")
 
 

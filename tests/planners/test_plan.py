@@ -140,7 +140,7 @@ def test_the_documentation_names_every_field():
     described = [schema.Plan, schema.Training, schema.Inference, schema.Resampling, schema.UNetSpec, schema.ResidualUNetSpec]
     described += [schema.SGD, schema.PolySchedule, schema.DiceCELoss, schema.Augmentation, schema.Configuration]
     described += [schema.DiceFocalLoss, schema.DiceTopKLoss, schema.TverskyCELoss, schema.CCDiceCELoss]
-    described += [schema.AdamW, schema.CosineSchedule, schema.EarlyStopping]
+    described += [schema.AdamW, schema.CosineSchedule, schema.EarlyStopping, schema.Pretraining]
     names = {field.rstrip("_") for model in described for field in model.model_fields}
     assert {name for name in names if not re.search(rf"[`.]{name}[`.]", text)} == set()
 

@@ -18,10 +18,9 @@ from autoseg.errors import ModelError, TrainingError
 from autoseg.inference.model_writing import update_model_folder
 from autoseg.inference.trained_on import read_trained_on
 from autoseg.planning.planning import plan
-from autoseg.training.initial_weights import starting_network
+from autoseg.training.initial_weights import open_weights, starting_network
 from autoseg.training.loop import Stopped
 from autoseg.training.segmentation import train
-from autoseg.training.weight_source import open_weights
 from planners.plan import Plan, override
 from prognosis.features.masks import out_of_fold_masks
 
