@@ -18,6 +18,7 @@ from autoseg.inference.model_documents import finished_folds
 from autoseg.inference.model_folder import ModelFolder
 from autoseg.inference.records import Records, hash_inputs
 from autoseg.preprocessing.content import ContentHashes
+from autoseg.training.beginning import leaked_cases
 from autoseg.training.record import NAME as RUN_NAME
 from planners.memory import parameter_count
 from planners.plan import Plan
@@ -127,7 +128,10 @@ def _member(dataset: Dataset, workspace: Workspace, plan: Plan, configuration: s
     fold_of, masks, unusable = {}, {}, []
     for fold in done:
         records = Records(folder / f"fold_{fold}" / "masks")
-        for case in sorted(set(folds.folds[fold].validation) - set(fold_of)):
+        leaked = leaked_cases(folder / f"fold_{fold}")
+        if leaked:
+            notes.append(f"{name}: the initial weights of fold {fold} were trained on {list_names(leaked)}, so their masks do not count")
+        for case in sorted(set(folds.folds[fold].validation) - set(fold_of) - set(leaked)):
             path = records.folder / f"{case}{plan.file_ending}"
             if not _is_intact(dataset, case, path, records, hashes):
                 unusable.append(case)
