@@ -17,7 +17,7 @@ def add_model_kinds(kinds: Any) -> None:
         "pack a model into one zip, with the SHA-256 of every file",
         "Pack a model folder's documents and weights into one zip that autoseg_predict -m and import-model read.",
     )
-    _add_model(exported)
+    _add_model(exported, "a model folder, a zip of one, or the chosen.json of autoseg_choose with all models that it names")
     exported.add_argument("output", type=Path, metavar="OUT.zip", help="the archive to write; nothing is replaced")
     exported.add_argument(
         "--metadata",
@@ -54,8 +54,8 @@ def _kind(kinds: Any, name: str, short: str, description: str) -> argparse.Argum
     return kind
 
 
-def _add_model(kind: argparse.ArgumentParser) -> None:
-    kind.add_argument("model", type=Path, metavar="MODEL", help="a model folder, or a zip of one")
+def _add_model(kind: argparse.ArgumentParser, what: str = "a model folder, or a zip of one") -> None:
+    kind.add_argument("model", type=Path, metavar="MODEL", help=what)
     kind.add_argument("-f", "--folds", nargs="+", metavar="FOLD", help="which folds (default: all finished ones)")
 
 

@@ -61,7 +61,9 @@ def add_segmentation_options(options: argparse.ArgumentParser, default: str = "3
         metavar="IN",
         help="a folder in the dataset's channel naming, or the files of one case",
     )
-    options.add_argument("-m", "--model", type=Path, metavar="MODEL", help="a model folder (default: the dataset's own finished folds)")
+    options.add_argument(
+        "-m", "--model", type=Path, metavar="MODEL", help="a model folder, a zip of one, or a chosen.json (default: the dataset's own)"
+    )
     options.add_argument(
         "-c",
         "--configuration",

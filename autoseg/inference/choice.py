@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from autoseg import files
 from autoseg.errors import ModelError
+from autoseg.inference.ensemble_document import EnsembleDocument
 from autoseg.inference.model_folder import ModelFolder
 from autoseg.inference.postprocessing import Rule, check_rules, parse_rules, rules_text
 
@@ -77,6 +78,16 @@ class Members:
 
     models: tuple[ModelFolder, ...]
     rules: tuple[Rule, ...] = ()
+    names: tuple[str, ...] = ()
+
+    @property
+    def packed(self) -> ModelFolder:
+        """The first model with the others inside it, as they are passed on; one model without rules as it is."""
+        first, *others = self.models
+        if not others and not self.rules:
+            return first
+        names = self.names or tuple(model.dataset.configuration for model in self.models)
+        return replace(first, ensemble=EnsembleDocument(names, self.rules), others=tuple(others))
 
 
 def read_choice(path: Path) -> Choice:
@@ -125,8 +136,30 @@ def open_choice(path: Path, folds: Iterable[str | int] | None = None) -> Members
                 chosen.name,
                 ", ".join(changed),
             )
-    members = Members(tuple(opened), choice.rules)
+    members = Members(tuple(opened), choice.rules, tuple(model.name for model in choice.models))
     check_members(members, str(path))
+    return members
+
+
+def open_members(model: str | Path | ModelFolder | Members, folds: Iterable[str | int] | None = None) -> Members:
+    """What segments, from a model folder, zipped or not, alone or with others inside it, or from a chosen.json.
+
+    Args:
+        folds: of every model; None means all finished ones.
+
+    Raises:
+        ModelError: as `ModelFolder.open` and `open_choice`.
+    """
+    if isinstance(model, Members):
+        return model
+    if not isinstance(model, ModelFolder):
+        if Path(model).name == NAME:
+            return open_choice(Path(model), folds)
+        model = ModelFolder.open(model, folds)
+    if model.ensemble is None:
+        return Members((model,))
+    members = Members((model, *model.others), model.ensemble.rules, model.ensemble.members)
+    check_members(members, str(model.folder))
     return members
 
 

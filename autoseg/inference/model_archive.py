@@ -23,6 +23,8 @@ from pathlib import Path, PurePosixPath
 from autoseg import files
 from autoseg.errors import ModelError
 from autoseg.inference import model_manifest as manifest
+from autoseg.inference.ensemble_document import NAME as ENSEMBLE_NAME
+from autoseg.inference.ensemble_document import member_folders
 from autoseg.inference.model_documents import CARD_NAME, PLAN_NAME, PREVIOUS_NAME, fold_of
 
 PICKLED = {".pt", ".pth", ".pkl", ".pickle", ".bin", ".ckpt", ".joblib", ".npz", ".dill", ".model"}
@@ -58,7 +60,8 @@ class Contents:
     """What of an archive belongs to the model.
 
     Attributes:
-        members: name in the model folder -> the archive's entry; files of a previous stage lie under `previous_stage/`.
+        members: name in the model folder -> the archive's entry; files of a previous stage lie under `previous_stage/`,
+            those of models that segment together with it under `member_1/`, ...
         listed: name -> what its model's manifest says of it.
         left_out: names of the archive's other files, which are never read.
     """
@@ -81,7 +84,8 @@ def refuse_pickles(folder: Path, source: str) -> None:
 def unpack(archive: Path, target: Path) -> Contents:
     """Unpacks the model in an archive that somebody else made into `target`: its manifest, what that lists, and the card.
 
-    The model may lie in a folder inside the archive; in `target` it does not. The model that a cascade continues from comes along.
+    The model may lie in a folder inside the archive; in `target` it does not. The model that a cascade continues from, and those that
+    segment together with it, come along.
 
     Raises:
         ModelError: the archive reaches out of `target`, holds links, pickles, one name twice or encrypted files, unpacks to more than a
@@ -141,7 +145,7 @@ def inspect(opened: zipfile.ZipFile, source: str) -> Contents:
 def _model(
     opened: zipfile.ZipFile, inside: Mapping[str, zipfile.ZipInfo], source: str
 ) -> tuple[dict[str, zipfile.ZipInfo], dict[str, manifest.Entry]]:
-    """The members of a model and what its manifest says of them, and the same of the model that it continues from."""
+    """The members of a model and what its manifest says of them, and the same of the models inside it."""
     if manifest.NAME not in inside:
         raise ModelError(f"{source}: is not a complete model folder: {manifest.NAME} missing. Finished training writes it")
     data = b"".join(_chunks(opened, _small(inside[manifest.NAME], source)))
@@ -154,12 +158,13 @@ def _model(
     for name, member in members.items():
         if not fold_of(name):
             _small(member, source)
-    before = f"{PREVIOUS_NAME}/"
-    previous = {name.removeprefix(before): entry for name, entry in inside.items() if name.startswith(before)}
-    if previous:
-        more, more_listed = _model(opened, previous, f"{source}, {PREVIOUS_NAME}")
-        members |= {before + name: member for name, member in more.items()}
-        listed |= {before + name: entry for name, entry in more_listed.items()}
+    for folder in (PREVIOUS_NAME, *(member_folders(inside) if ENSEMBLE_NAME in listed else [])):
+        before = f"{folder}/"
+        nested = {name.removeprefix(before): entry for name, entry in inside.items() if name.startswith(before)}
+        if nested:
+            more, more_listed = _model(opened, nested, f"{source}, {folder}")
+            members |= {before + name: member for name, member in more.items()}
+            listed |= {before + name: entry for name, entry in more_listed.items()}
     return members, listed
 
 

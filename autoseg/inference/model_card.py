@@ -49,11 +49,12 @@ def figures_from(document: Any) -> FoldFigures | None:
         return None
 
 
-def model_card(plan: Plan, dataset: ModelDataset, figures: Mapping[str, FoldFigures | None]) -> str:
+def model_card(plan: Plan, dataset: ModelDataset, figures: Mapping[str, FoldFigures | None], together: str = "") -> str:
     """The model card, Markdown: what the model is for and not for, its input, its labels, each fold's validation figures.
 
     Args:
         figures: finished fold -> its validation, or None where no summary is there.
+        together: what the folder segments by, where that is more than this model.
     """
     configuration = plan.configuration(dataset.configuration)
     labels = dataset.label_scheme
@@ -68,6 +69,7 @@ def model_card(plan: Plan, dataset: ModelDataset, figures: Mapping[str, FoldFigu
         *([f"- Continues from the masks of {configuration.previous_stage}, which is inside"] if configuration.previous_stage else []),
         f"- Grid: spacing {_row(configuration.spacing)} mm, patch {_row(configuration.patch_size)} voxels (network axis order)",
         f"- Network: {configuration.network.kind}, {len(configuration.network.features)} stages",
+        *([f"- Segments by {together}. What else is said here is of {dataset.configuration}; the others are inside"] if together else []),
         f"- Fold scheme: {dataset.scheme}; finished folds: {', '.join(figures) or 'none'}",
         *([f"- Origin: {dataset.origin}"] if dataset.origin else []),
         f"- Written with: {', '.join(f'{name} {version}' for name, version in versions())}",

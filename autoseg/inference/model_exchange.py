@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,9 @@ from autoseg import files
 from autoseg.errors import ModelError
 from autoseg.inference import model_manifest as manifest
 from autoseg.inference import model_metadata
+from autoseg.inference.choice import open_members
+from autoseg.inference.ensemble_document import NAME as ENSEMBLE_NAME
+from autoseg.inference.ensemble_document import member_folder
 from autoseg.inference.model_archive import check_contents, inspect, opened_archive, unpack
 from autoseg.inference.model_card import model_card
 from autoseg.inference.model_documents import CARD_NAME, PREVIOUS_NAME, fold_of
@@ -33,6 +36,7 @@ class Exchanged:
         path: the archive, or the folder.
         name, folds: the model's.
         size: bytes of the archive.
+        models: how many segment together.
         left_out: files of the archive that are none of the model's and were not read.
     """
 
@@ -41,10 +45,12 @@ class Exchanged:
     folds: tuple[str, ...]
     size: int
     left_out: tuple[str, ...] = ()
+    models: int = 1
 
     def text(self) -> str:
         """For a person."""
-        lines = [f"{self.path}: model {self.name}, folds {', '.join(self.folds)}, {self.size} bytes packed"]
+        together = f" and {self.models - 1} more that segment together with it" if self.models > 1 else ""
+        lines = [f"{self.path}: model {self.name}{together}, folds {', '.join(self.folds)}, {self.size} bytes packed"]
         if self.left_out:
             more = f" and {len(self.left_out) - 5} more" if len(self.left_out) > 5 else ""
             lines.append(f"left out, as the manifest does not list them: {', '.join(self.left_out[:5])}{more}")
@@ -52,7 +58,9 @@ class Exchanged:
 
     def to_dict(self) -> dict[str, Any]:
         """For a machine."""
-        return {"path": str(self.path), "name": self.name, "folds": list(self.folds), "size": self.size, "left_out": list(self.left_out)}
+        return {"path": str(self.path), "name": self.name, "folds": list(self.folds), "models": self.models, "size": self.size} | {
+            "left_out": list(self.left_out)
+        }
 
 
 def export_model(
@@ -63,7 +71,7 @@ def export_model(
     The archive is written beside its place, read back and compared, and only then takes it. One model gives the same bytes each time.
 
     Args:
-        model: a model folder, or an archive of one.
+        model: a model folder, or an archive of one, or the chosen.json of autoseg_choose: then all models that it names, and its rules.
         archive: the file to write; must end in .zip and not be there yet.
         folds: those to pack; None means all finished ones.
         settings: fields of the metadata that only the authors know (`model_metadata.AUTHORS_FIELDS`) -> text.
@@ -76,9 +84,8 @@ def export_model(
         raise ModelError(f"{archive}: a model is packed as a zip; name a file that ends in .zip")
     if archive.exists():
         raise ModelError(f"{archive}: is there already and is not replaced. Name another file, or remove it")
-    opened = ModelFolder.open(model, folds)
-    stages = _stages(opened)
-    parts = [_part(stage, f"{PREVIOUS_NAME}/" * depth, {} if depth else settings or {}) for depth, stage in enumerate(stages)]
+    opened = open_members(model, folds).packed
+    parts = [_part(inner, prefix, {} if prefix else settings or {}) for prefix, inner in _tree(opened)]
 
     def write(temporary: Path) -> None:
         with zipfile.ZipFile(temporary, "x") as packed:
@@ -88,7 +95,7 @@ def export_model(
             check_contents(packed, inspect(packed, str(archive)), str(archive))
 
     files.replace_with(archive, write)
-    return Exchanged(archive, opened.dataset.name, opened.folds, archive.stat().st_size)
+    return Exchanged(archive, opened.dataset.name, opened.folds, archive.stat().st_size, models=1 + len(opened.others))
 
 
 def import_model(archive: str | Path, folder: str | Path) -> Exchanged:
@@ -112,17 +119,22 @@ def import_model(archive: str | Path, folder: str | Path) -> Exchanged:
         contents = unpack(archive, fresh)
         try:
             opened = ModelFolder.open(fresh)
-            for stage in _stages(opened):
-                for fold in stage.folds:
-                    stage.load_network(fold)
+            open_members(opened)
+            for _, inner in _tree(opened):
+                for fold in inner.folds:
+                    inner.load_network(fold)
         except ModelError as error:
             raise ModelError(str(error).replace(str(fresh), str(archive))) from None
-    return Exchanged(folder, opened.dataset.name, opened.folds, archive.stat().st_size, contents.left_out)
+    return Exchanged(folder, opened.dataset.name, opened.folds, archive.stat().st_size, contents.left_out, 1 + len(opened.others))
 
 
-def _stages(opened: ModelFolder) -> list[ModelFolder]:
-    """The model, and those that it continues from."""
-    return [opened, *(_stages(opened.previous) if opened.previous else [])]
+def _tree(opened: ModelFolder, prefix: str = "") -> Iterator[tuple[str, ModelFolder]]:
+    """The model and all that lie inside it, with their places: those that it continues from, those that it segments together with."""
+    yield prefix, opened
+    if opened.previous is not None:
+        yield from _tree(opened.previous, f"{prefix}{PREVIOUS_NAME}/")
+    for number, other in enumerate(opened.others, 1):
+        yield from _tree(other, f"{prefix}{member_folder(number)}/")
 
 
 @dataclass(frozen=True)
@@ -166,7 +178,9 @@ def _described(opened: ModelFolder, settings: Mapping[str, str]) -> dict[str, by
     known = opened.metadata or {}
     figures = fold_figures(opened.folder, known, opened.folds)
     made = model_metadata.metadata(opened.plan, opened.dataset, figures, model_metadata.with_authors_fields(known, settings))
-    return {model_metadata.NAME: json_bytes(made), CARD_NAME: model_card(opened.plan, opened.dataset, figures).encode()}
+    card = model_card(opened.plan, opened.dataset, figures, opened.ensemble.text() if opened.ensemble else "")
+    documents = {model_metadata.NAME: json_bytes(made), CARD_NAME: card.encode()}
+    return documents if opened.ensemble is None else {**documents, ENSEMBLE_NAME: json_bytes(opened.ensemble.to_dict())}
 
 
 def _held(opened: ModelFolder, name: str, entry: manifest.Entry) -> manifest.Entry:

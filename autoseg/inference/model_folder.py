@@ -2,6 +2,7 @@
 
     plan.json  dataset.json  fingerprint.json  metadata.json  fold_K/model.safetensors ...  manifest.json  README.md
     previous_stage/  the same again, for the stage that a cascade continues from
+    ensemble.json  member_1/ ...  where several models segment together, or rules follow: the other models
 
 Opening checks the SHA-256 of the documents and of the weights of the folds that are asked for, whatever the other folds are doing.
 Weights are tensors and a network is built from the plan's closed schema: nothing is unpickled and no class is looked up by name.
@@ -18,8 +19,9 @@ from typing import TYPE_CHECKING, Any
 
 from autoseg import files
 from autoseg.errors import ModelError
+from autoseg.inference import ensemble_document, model_metadata
 from autoseg.inference import model_manifest as manifest
-from autoseg.inference import model_metadata
+from autoseg.inference.ensemble_document import EnsembleDocument
 from autoseg.inference.model_archive import Unpacked, refuse_pickles, unpack
 from autoseg.inference.model_documents import (
     DATASET_NAME,
@@ -47,8 +49,8 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-OPTIONAL = (FINGERPRINT_NAME, model_metadata.NAME)
-"""Documents that imported models, and those of early releases, do not have."""
+OPTIONAL = (FINGERPRINT_NAME, model_metadata.NAME, ensemble_document.NAME)
+"""Documents that not every model has: imported ones, those of early releases, those that segment alone."""
 
 READ_WAIT_SECONDS = 10.0
 """How long a reader tries again while a fold is being put in place and the folder does not check."""
@@ -65,6 +67,7 @@ class ModelFolder:
         hashes: fold -> SHA-256 of its weights.
         metadata: what metadata.json says, None where the folder has none; nothing is computed from it.
         previous: the model whose masks this one continues from, with the same folds; None where it starts from the images.
+        ensemble, others: what ensemble.json says, and the models that segment together with this one; its own masks do not depend on them.
     """
 
     folder: Path
@@ -75,6 +78,8 @@ class ModelFolder:
     hashes: dict[str, str]
     metadata: dict[str, Any] | None = None
     previous: ModelFolder | None = None
+    ensemble: EnsembleDocument | None = None
+    others: tuple[ModelFolder, ...] = ()
     _unpacked: Any = field(default=None, repr=False, compare=False)
 
     @property
@@ -198,7 +203,8 @@ def _open_folder(folder: Path, source: str, wanted: tuple[str, ...] | None, hold
     if model_metadata.NAME in documents:
         metadata = model_metadata.parse(documents[model_metadata.NAME], f"{source}: {model_metadata.NAME}")
     previous = _open_previous(folder, source, plan, dataset.configuration, folds)
-    return ModelFolder(folder, plan, dataset, fingerprint, folds, hashes, metadata, previous, holder)
+    ensemble, others = _open_others(folder, source, documents, wanted)
+    return ModelFolder(folder, plan, dataset, fingerprint, folds, hashes, metadata, previous, ensemble, others, holder)
 
 
 def _open_previous(folder: Path, source: str, plan: Plan, configuration: str, folds: tuple[str, ...]) -> ModelFolder | None:
@@ -213,6 +219,21 @@ def _open_previous(folder: Path, source: str, plan: Plan, configuration: str, fo
     previous = _open_folder(nested, name, folds, None)
     check_previous_stage(plan, configuration, previous.plan, previous.dataset.configuration, name)
     return previous
+
+
+def _open_others(
+    folder: Path, source: str, documents: Mapping[str, bytes], wanted: tuple[str, ...] | None
+) -> tuple[EnsembleDocument | None, tuple[ModelFolder, ...]]:
+    """What ensemble.json says, and the models that it names, opened."""
+    if ensemble_document.NAME not in documents:
+        return None, ()
+    found = ensemble_document.parse(documents[ensemble_document.NAME], f"{source}: {ensemble_document.NAME}")
+    missing = [name for name in found.folders if not (folder / name).is_dir()]
+    if missing:
+        raise ModelError(
+            f"{source}: {ensemble_document.NAME} names {len(found.members)} models, but {', '.join(missing)} missing. Copy it again"
+        )
+    return found, tuple(_open_folder(folder / name, f"{source}, {name}", wanted, None) for name in found.folders)
 
 
 def _documents(folder: Path, entries: Mapping[str, manifest.Entry]) -> tuple[dict[str, bytes], list[str]]:

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from autoseg import files
 from autoseg.errors import LockError, ModelError
+from autoseg.inference import ensemble_document, model_metadata
 from autoseg.inference import model_manifest as manifest
-from autoseg.inference import model_metadata
 from autoseg.inference.model_card import FoldFigures, model_card, read_figures
 from autoseg.inference.model_documents import (
     CARD_NAME,
@@ -152,7 +152,11 @@ def without_names(fingerprint: Fingerprint) -> Fingerprint:
 
 def _names(folder: Path) -> list[str]:
     """The files that the manifest lists: the documents and the weights. The card is for people and changes at other times."""
-    documents = [name for name in (PLAN_NAME, DATASET_NAME, FINGERPRINT_NAME, model_metadata.NAME) if (folder / name).is_file()]
+    documents = [
+        name
+        for name in (PLAN_NAME, DATASET_NAME, FINGERPRINT_NAME, model_metadata.NAME, ensemble_document.NAME)
+        if (folder / name).is_file()
+    ]
     return [*documents, *(weights_name(fold) for fold in finished_folds(folder))]
 
 

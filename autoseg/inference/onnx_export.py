@@ -56,8 +56,8 @@ def export_onnx(model: str | Path, folder: str | Path, *, folds: Iterable[str | 
 
     Raises:
         AutosegError: the extra `onnx` is not installed, or the folder is there already.
-        ModelError: the model is damaged, continues from a previous stage, cuts images to a region of interest, has an operation that is
-            not translated, or the logits differ.
+        ModelError: the model is damaged, continues from a previous stage, segments together with others or by rules, cuts images to a
+            region of interest, has an operation that is not translated, or the logits differ.
     """
     _require_onnx()
     from autoseg.inference.onnx_contract import contract, markdown
@@ -67,6 +67,11 @@ def export_onnx(model: str | Path, folder: str | Path, *, folds: Iterable[str | 
         raise ModelError(
             f"{model}: {opened.dataset.configuration} continues from the masks of {opened.configuration.previous_stage}; the "
             "contract tells of one stage. Export a model that starts from the images"
+        )
+    if opened.ensemble is not None:
+        raise ModelError(
+            f"{model}: segments by {opened.ensemble.text()}; the contract tells of one model. Export each model by itself, from its "
+            "own folder"
         )
     if opened.plan.region_of_interest is not None:
         raise ModelError(

@@ -17,8 +17,7 @@ from autoseg.dataset.case import Case
 from autoseg.errors import AutosegError, CasesFailed, DatasetError, ModelError
 from autoseg.images import Geometry, read_header, reorientation_for, write_mask
 from autoseg.inference.case_images import check_channels, read_case_images, take_images
-from autoseg.inference.choice import NAME as CHOICE_NAME
-from autoseg.inference.choice import Members, open_choice
+from autoseg.inference.choice import Members, open_members
 from autoseg.inference.ensemble import PROBABILITY, Ensemble, ReadyCase
 from autoseg.inference.lookahead import Lookahead
 from autoseg.inference.memory import MemoryEstimate, check_fits
@@ -278,14 +277,3 @@ class Predictor:
             target.flush()
 
         files.replace_with(probabilities_path(path), write)
-
-
-def open_members(model: str | Path | ModelFolder | Members, folds: Iterable[str | int] | None = None) -> Members:
-    """What a path means: a model folder, zipped or not, or a choice of several; raises as `ModelFolder.open` and `open_choice`."""
-    if isinstance(model, Members):
-        return model
-    if isinstance(model, ModelFolder):
-        return Members((model,))
-    if Path(model).name == CHOICE_NAME:
-        return open_choice(Path(model), folds)
-    return Members((ModelFolder.open(model, folds),))

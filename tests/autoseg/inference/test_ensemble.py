@@ -1,15 +1,20 @@
-"""Mean probabilities by hand, and models that segment together."""
+"""Mean probabilities by hand, models that segment together, and the same packed into one."""
 
+import json
 import os
+import shutil
+import zipfile
 
 import numpy as np
 import pytest
 
-from autoseg.errors import ResourceError
+from autoseg.errors import ModelError, ResourceError
 from autoseg.images import Geometry, Image
-from autoseg.inference.choice import Members
+from autoseg.inference.choice import Choice, ChosenModel, Members
 from autoseg.inference.ensemble import average, scratch_array
+from autoseg.inference.model_exchange import export_model, import_model
 from autoseg.inference.model_folder import ModelFolder
+from autoseg.inference.onnx_export import export_onnx
 from autoseg.inference.postprocessing import MINIMUM, Rule
 from autoseg.inference.predictor import Predictor
 
@@ -97,3 +102,72 @@ def test_a_blank_image_gives_an_empty_mask(pair):
     assert not found.mask.any()
     assert (found.probabilities[0] == 1).all()
     assert any("one constant value" in note for note in found.notes)
+
+
+@pytest.fixture
+def choice(pair, tmp_path):
+    """A chosen.json of both models and a rule."""
+    models = tuple(ChosenModel(name, model.folder, dict(model.hashes)) for name, model in zip(("one", "two"), pair, strict=True))
+    return Choice("one+two", models, (Rule(MINIMUM, ("node",), 60.0),)).write(tmp_path / "a")
+
+
+def test_a_choice_packed_into_one_zip_segments_the_same(choice, tmp_path):
+    packed = export_model(choice, tmp_path / "both.zip")
+    assert (packed.models, packed.folds) == (2, ("0",))
+    assert "and 1 more that segment together with it" in packed.text()
+    images = picture()
+    expected = Predictor(choice, device="cpu")
+    zipped = Predictor(tmp_path / "both.zip", device="cpu")
+    folder = import_model(tmp_path / "both.zip", tmp_path / "imported").path
+    assert zipped.settings == expected.settings == Predictor(folder, device="cpu").settings
+    assert [model["folds"] for model in zipped.settings["models"]] == [["0"], ["0", "1"]]
+    mask = expected.predict(images).mask
+    assert np.array_equal(zipped.predict(images).mask, mask)
+    assert not np.array_equal(Predictor(tmp_path / "a", device="cpu").predict(images).mask, mask)
+    again = export_model(folder, tmp_path / "again.zip")
+    assert again.path.read_bytes() == packed.path.read_bytes()
+    card = (folder / "README.md").read_text()
+    assert "Segments by the mean probabilities of one and two; postprocessing: no component of node below 60 mm3" in card
+    assert "ensemble.json" in json.loads((folder / "manifest.json").read_text())["files"]
+    with pytest.raises(ModelError, match="segments by the mean probabilities of one and two; .* the contract tells of one model"):
+        export_onnx(folder, tmp_path / "onnx")
+
+
+def test_one_model_without_rules_is_packed_as_it_is(pair, tmp_path):
+    model = pair[0]
+    choice = Choice("one", (ChosenModel("one", model.folder, dict(model.hashes)),)).write(tmp_path)
+    export_model(choice, tmp_path / "chosen.zip")
+    export_model(model.folder, tmp_path / "plain.zip")
+    assert (tmp_path / "chosen.zip").read_bytes() == (tmp_path / "plain.zip").read_bytes()
+
+
+def test_a_packed_choice_that_lacks_a_model_or_has_a_damaged_one_is_refused(choice, tmp_path):
+    export_model(choice, tmp_path / "both.zip")
+    folder = import_model(tmp_path / "both.zip", tmp_path / "imported").path
+    plan = folder / "member_1" / "plan.json"
+    text = plan.read_text()
+    plan.write_text(text + " ")
+    archive = shutil.make_archive(tmp_path / "damaged", "zip", folder)
+    for place in (folder, archive):
+        with pytest.raises(ModelError, match="member_1: not what manifest.json says: plan.json"):
+            Predictor(place, device="cpu")
+    plan.write_text(text)
+    (folder / "ensemble.json").write_text("{}")
+    with pytest.raises(ModelError, match=r"not what manifest.json says: ensemble.json"):
+        Predictor(folder, device="cpu")
+    shutil.rmtree(folder)
+    import_model(tmp_path / "both.zip", folder)
+    shutil.rmtree(folder / "member_1")
+    with pytest.raises(ModelError, match="ensemble.json names 2 models, but member_1 missing"):
+        Predictor(folder, device="cpu")
+
+
+def test_members_that_no_ensemble_names_stay_in_the_archive(pair, tmp_path):
+    """Only what ensemble.json stands for is read."""
+    with zipfile.ZipFile(tmp_path / "model.zip", "w") as archive:
+        for path in sorted(pair[0].folder.rglob("*")):
+            archive.write(path, path.relative_to(pair[0].folder).as_posix())
+        archive.writestr("member_1/plan.json", "{}")
+    done = import_model(tmp_path / "model.zip", tmp_path / "imported")
+    assert done.left_out == ("member_1/plan.json",)
+    assert not (tmp_path / "imported" / "member_1").exists()
