@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from autoseg.commands.entry import add_set_option, add_shared_options, parser, run
@@ -61,6 +62,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         help="configurations to prepare cases for (default: 3d_fullres, 2d for 2-D data)",
     )
     options.add_argument(
+        "--like",
+        type=Path,
+        metavar="MODEL",
+        help="take network, patch size, spacing and normalisation from a trained model, so that autoseg_train --init MODEL fits",
+    )
+    options.add_argument(
         "--replan",
         action="store_true",
         help="make the plan anew with what was and what is asked for (never over a hand-edited one)",
@@ -83,6 +90,7 @@ def _plan(parsed: argparse.Namespace) -> dict[str, Any]:
         region=parsed.region,
         augmentation=parsed.augmentation,
         configurations=parsed.configuration,
+        like=parsed.like,
         replan=parsed.replan,
         work=parsed.work,
         name=parsed.name,

@@ -17,6 +17,7 @@ from autoseg.dataset.workspace import Workspace
 from autoseg.errors import PlanError
 from autoseg.planning.examine import examine
 from autoseg.planning.folds import choose_folds, write_folds
+from autoseg.planning.like import settings_like
 from autoseg.planning.standing import Decision, Wish, decide, make_plan, write_plan
 from autoseg.preprocessing.cases import case_keys, prepare_cases
 from autoseg.report.plan import plan_page
@@ -89,6 +90,7 @@ def plan(
     region: str | None = None,
     augmentation: str | None = None,
     configurations: Sequence[str] | None = None,
+    like: str | Path | None = None,
     replan: bool = False,
     work: str | Path | None = None,
     name: str = "default",
@@ -109,6 +111,8 @@ def plan(
         region: "head-and-neck": only a box of that region, found in each case from its PET, is prepared and predicted; "whole": all of it.
         exclude: cases to leave out, in place of those that were left out before; remembered, also by training.
         augmentation: "centres" or "default", nnU-Net's published ranges.
+        like: a trained model whose network, patch size, spacing and normalisation are taken as settings, so that its weights fit; what is
+            in `settings` goes before.
         configurations: those to prepare cases for; default 3d_fullres, or 2d for 2-D data.
         replan: make the plan anew, though one exists.
         workers: processes; 0 everything here; default by cores and memory.
@@ -123,6 +127,8 @@ def plan(
     workspace = Workspace.of(Path(dataset).absolute(), Path(work) if work else None, name)
     left_out = workspace.excluded() if exclude is None else tuple(dict.fromkeys(exclude))
     opened = Dataset.open(dataset, exclude=left_out)
+    if like is not None:
+        settings = settings_like(like, opened.channels) | dict(settings or {})
     workspace.make()
     workspace.plan.parent.mkdir(exist_ok=True)
     with files.FoldLock(workspace.plan.parent / LOCK_NAME, wait=None):

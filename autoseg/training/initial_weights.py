@@ -6,6 +6,7 @@ The adapted weights are the run's first checkpoint, so that going on needs nothi
 from __future__ import annotations
 
 import logging
+import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -204,8 +205,8 @@ def _unfit(source: WeightSource, spec: Configuration, wrong: list[str], layers: 
     more = f"; and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""
     return (
         f"{source.path}: its network is not the plan's: {kinds}. {len(wrong)} weights do not fit (the plan's network has {layers}): "
-        f"{'; '.join(wrong[:SHOWN])}{more}. Only the first convolution and the heads can be adapted. Plan with the preset and memory that "
-        "the model was planned with, under a --name of its own"
+        f"{'; '.join(wrong[:SHOWN])}{more}. Only the first convolution and the heads can be adapted. Plan with the model's "
+        f"architecture, beside the plan that stands: autoseg_plan --like {shlex.quote(str(source.path))} --name fine-tuned"
     )
 
 
