@@ -63,6 +63,10 @@ class WorkerError(AutosegError):
     exit_status = 1
 
 
+class ShiftError(AutosegError):
+    """A case lies outside what training has seen, and such cases are to be refused."""
+
+
 class CasesFailed(AutosegError):
     """Some cases failed and the rest is done.
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from planners.intensity import LEVELS, IntensitySketch, IntensityStatistics, pool, sketch
 from planners.labels import Values
-from planners.measures import ChannelMeasures
+from planners.measures import Alignment, ChannelMeasures
 
 __all__ = [
     "LEVELS",
@@ -33,7 +33,7 @@ __all__ = [
 ]
 
 SCHEMA_NAME = "autoseg-fingerprint"
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 
 class FingerprintInvalid(ValueError):  # noqa: N818
@@ -64,6 +64,7 @@ class CaseFingerprint:
     label_voxels: Mapping[int, int]
     lesions: Mapping[int, tuple[float, ...]]
     measures: tuple[ChannelMeasures | None, ...] = ()
+    alignment: Alignment | None = None
 
     @property
     def field_of_view(self) -> tuple[float, float, float]:
@@ -109,6 +110,7 @@ class CaseFingerprint:
                 label_voxels={int(label): int(count) for label, count in document["label_voxels"].items()},
                 lesions={int(label): tuple(float(v) for v in volumes) for label, volumes in document["lesions"].items()},
                 measures=tuple(ChannelMeasures.from_dict(item) for item in document["measures"]),
+                alignment=Alignment.from_dict(document["alignment"]),
             )
         except (TypeError, ValueError, AttributeError) as error:
             raise FingerprintInvalid(f"case {case}: {error}") from None
@@ -233,15 +235,19 @@ def merge(channels: Sequence[str], labels: Mapping[str, Values], cases: Iterable
     return Fingerprint(tuple(channels), plain, ordered)
 
 
-def _to_second(document: dict[str, Any]) -> dict[str, Any]:
-    """Version 1 knew no measures: () tells that there are none."""
-    cases = document.get("cases")
-    if not isinstance(cases, list):
-        return document
-    return {**document, "cases": [{**case, "measures": []} if isinstance(case, dict) else case for case in cases]}
+def _with(key: str, value: Any) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """A migration that tells of each case that something was not measured."""
+
+    def migration(document: dict[str, Any]) -> dict[str, Any]:
+        cases = document.get("cases")
+        if not isinstance(cases, list):
+            return document
+        return {**document, "cases": [{**case, key: value} if isinstance(case, dict) else case for case in cases]}
+
+    return migration
 
 
-MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _to_second}
+MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _with("measures", []), 2: _with("alignment", None)}
 """Version n -> a pure function that turns a document of version n into one of version n + 1."""
 
 

@@ -1,4 +1,4 @@
-"""What is measured of one channel of one case beside its intensities: how noisy and how sharp it is."""
+"""What is measured of one case beside its intensities: how noisy and how sharp a channel is, and how CT and PET lie on each other."""
 
 from __future__ import annotations
 
@@ -45,3 +45,35 @@ class ChannelMeasures:
 
 def _number(value: Any) -> float | None:
     return None if value is None else float(value)
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """How the body in PET lies on the body in CT.
+
+    Attributes:
+        shift: how far (mm) along array axes z, y and x the PET lies from where it would cover the CT best.
+        overlap: Dice coefficient of both bodies as they lie.
+    """
+
+    shift: tuple[float, float, float]
+    overlap: float
+
+    def __post_init__(self) -> None:
+        if len(self.shift) != 3 or not all(map(math.isfinite, self.shift)) or not 0 <= self.overlap <= 1:
+            raise ValueError(f"a shift is three finite numbers and an overlap lies in 0 to 1; found {self.shift} and {self.overlap}")
+
+    @staticmethod
+    def from_dict(document: Any) -> Alignment | None:
+        """The record from plain JSON values; None from None.
+
+        Raises:
+            ValueError: an unknown or missing key, or a value that does not fit.
+        """
+        if document is None:
+            return None
+        if not isinstance(document, Mapping) or set(document) != {"shift", "overlap"}:
+            found = sorted(document) if isinstance(document, Mapping) else document
+            raise ValueError(f"an alignment has the keys ['overlap', 'shift'], found {found}")
+        z, y, x = (float(value) for value in document["shift"])
+        return Alignment((z, y, x), float(document["overlap"]))

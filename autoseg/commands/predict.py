@@ -18,6 +18,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     add_segmentation_options(options, "what autoseg_choose chose; where nothing is chosen 3d_fullres, 2d for 2-D data")
     options.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="the folder for the masks")
     options.add_argument("--save-probabilities", action="store_true", help="also write each class's probability on the image's own grid")
+    options.add_argument("--strict", action="store_true", help="refuse cases that lie outside what training has seen")
     sys.exit(run(_predict, options, arguments))
 
 
@@ -40,6 +41,7 @@ def _predict(parsed: argparse.Namespace) -> dict[str, Any]:
         save_probabilities=parsed.save_probabilities,
         resume=parsed.resume,
         replace_nonfinite=parsed.replace_nonfinite,
+        strict=parsed.strict,
         workers=parsed.workers,
     )
     print(result.text())

@@ -20,6 +20,7 @@ import numpy as np
 
 from autoseg.errors import ResourceError
 from autoseg.images import Geometry
+from autoseg.inference.agreement import Agreement
 from autoseg.inference.case_images import CaseImages
 from autoseg.inference.memory import MemoryEstimate
 from autoseg.inference.postprocessing import Rule, postprocess
@@ -66,13 +67,21 @@ class Ensemble:
         parts = tuple(stage.prepare(case) for stage in self.stages)
         return ReadyCase(parts[0].geometry, tuple(dict.fromkeys(note for part in parts for note in part.notes)), parts)
 
-    def segment(self, ready: ReadyCase, case: str, probabilities: np.ndarray | None = None, scratch: Path | None = None) -> np.ndarray:
+    def segment(
+        self,
+        ready: ReadyCase,
+        case: str,
+        probabilities: np.ndarray | None = None,
+        scratch: Path | None = None,
+        agreement: Agreement | None = None,
+    ) -> np.ndarray:
         """The mask of a case on its image's own grid, after the rules.
 
         Args:
             case: its name, for messages.
             probabilities: float array (classes, *image shape) that is filled, or None; rules leave it as it is.
             scratch: a folder for what several models give; None means the system's for temporary files.
+            agreement: is told how the folds of each model agree, or None.
 
         Raises:
             ResourceError: memory or disk did not suffice.
@@ -80,20 +89,22 @@ class Ensemble:
         """
         scheme = self.stages[0].model.plan.label_scheme
         if len(self.stages) == 1:
-            mask = self.stages[0].segment(ready.parts[0], case, probabilities)
+            mask = self.stages[0].segment(ready.parts[0], case, probabilities, agreement)
         else:
-            with self.probabilities(ready, case, scratch) as parts:
+            with self.probabilities(ready, case, scratch, agreement) as parts:
                 mask = average(parts, scheme.painted_values, regions=scheme.has_regions, mean=probabilities)
         return postprocess(mask, self.rules, ready.geometry.spacing, scheme)
 
     @contextmanager
-    def probabilities(self, ready: ReadyCase, case: str, scratch: Path | None = None) -> Iterator[list[np.ndarray]]:
+    def probabilities(
+        self, ready: ReadyCase, case: str, scratch: Path | None = None, agreement: Agreement | None = None
+    ) -> Iterator[list[np.ndarray]]:
         """Each model's probabilities, float16 (classes, *image shape), on the disk until the block ends; raises as `segment`."""
         with ExitStack() as held:
             parts = []
             for stage, part in zip(self.stages, ready.parts, strict=True):
                 array = held.enter_context(scratch_array((len(stage.segmenter.label_values), *ready.geometry.shape), PROBABILITY, scratch))
-                stage.segment(part, case, array)
+                stage.segment(part, case, array, agreement)
                 parts.append(array)
             yield parts
 

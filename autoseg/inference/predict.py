@@ -16,6 +16,8 @@ from autoseg.errors import CasesFailed, DatasetError, ModelError
 from autoseg.inference.choice import read_choice
 from autoseg.inference.model_documents import finished_folds
 from autoseg.inference.predictor import CaseResult, Predictor
+from autoseg.inference.review import NAME as REVIEW_NAME
+from autoseg.inference.review import known, to_review, write_review
 from autoseg.networks.precision import Precision
 from planners.plan import default_configuration
 
@@ -41,7 +43,11 @@ class PredictionResult:
             f"{done} cases predicted with folds {', '.join(self.folds)} in {seconds:.1f} s"
             + (f", {skipped} were done before" if skipped else "")
         ]
-        return "\n".join([*lines, f"masks: {self.folder}", "For research use only; not a medical device."])
+        urgent = to_review(known((case.case, case.review) for case in self.cases))
+        if urgent:
+            lines += [f"cases to review, the most urgent first ({len(urgent)} of {len(self.cases)}):", *(f"  {line}" for line in urgent)]
+        lines += [f"masks: {self.folder}, listed by urgency of review in {REVIEW_NAME}", "For research use only; not a medical device."]
+        return "\n".join(lines)
 
     def to_dict(self) -> dict[str, Any]:
         """For a machine."""
@@ -51,7 +57,14 @@ class PredictionResult:
             "folds": list(self.folds),
             "notes": list(self.notes),
             "cases": [
-                {"case": c.case, "mask": str(c.path), "notes": list(c.notes), "seconds": round(c.seconds, 3), "skipped": c.skipped}
+                {
+                    "case": c.case,
+                    "mask": str(c.path),
+                    "notes": list(c.notes),
+                    "seconds": round(c.seconds, 3),
+                    "skipped": c.skipped,
+                    "review": c.review.to_dict() if c.review else None,
+                }
                 for c in self.cases
             ],
         }
@@ -74,6 +87,7 @@ def predict_folder(
     save_probabilities: bool = False,
     resume: bool = False,
     replace_nonfinite: bool = False,
+    strict: bool = False,
     workers: int | None = None,
 ) -> PredictionResult:
     """Predicts all cases found in `inputs` into `output`; the other arguments as in `autoseg_predict --help`.
@@ -81,7 +95,8 @@ def predict_folder(
     Raises:
         ModelError: no finished fold, or the model is damaged.
         DatasetError: nothing to predict.
-        CasesFailed: some cases failed; the rest is done.
+        CasesFailed: some cases failed or were refused as `strict` asks; the rest is done.
+        ShiftError: the only case was refused.
     """
     folder = Path(model) if model else chosen_or_own_model(Path(dataset), Path(work) if work else None, name, configuration)
     predictor = Predictor(folder, folds=folds, device=device, mirroring=mirroring, step=step, precision=precision)
@@ -97,16 +112,28 @@ def predict_folder(
         )
     if not cases:
         raise DatasetError(failures[0]) if len(failures) == 1 else CasesFailed(failures, 0)
-    results = predictor.predict_cases(
-        cases,
-        Path(output),
-        resume=resume,
-        save_probabilities=save_probabilities,
-        replace_nonfinite=replace_nonfinite,
-        prefetch=workers != 0,
-        failures=failures,
-        report=lambda result: logger.info("case %s: %.1f s%s", result.case, result.seconds, "".join(f"; {note}" for note in result.notes)),
-    )
+    done: list[CaseResult] = []
+
+    def report(result: CaseResult) -> None:
+        done.append(result)
+        if not result.skipped:
+            logger.info("case %s: %.1f s%s", result.case, result.seconds, "".join(f"; {note}" for note in result.notes))
+
+    try:
+        results = predictor.predict_cases(
+            cases,
+            Path(output),
+            resume=resume,
+            save_probabilities=save_probabilities,
+            replace_nonfinite=replace_nonfinite,
+            strict=strict,
+            prefetch=workers != 0,
+            failures=failures,
+            report=report,
+        )
+    finally:
+        if done:
+            write_review(Path(output), known((result.case, result.review) for result in done))
     return PredictionResult(Path(output), folder, predictor.folds, results, tuple(notes))
 
 

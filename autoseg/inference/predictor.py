@@ -16,7 +16,8 @@ from autoseg import files
 from autoseg.dataset.case import Case
 from autoseg.errors import AutosegError, CasesFailed, DatasetError, ModelError
 from autoseg.images import Geometry, read_header, reorientation_for, write_mask
-from autoseg.inference.case_images import check_channels, read_case_images, take_images
+from autoseg.inference.agreement import Agreement
+from autoseg.inference.case_images import CaseImages, check_channels, read_case_images, take_images
 from autoseg.inference.choice import Members, open_members
 from autoseg.inference.ensemble import PROBABILITY, Ensemble, ReadyCase
 from autoseg.inference.lookahead import Lookahead
@@ -24,10 +25,13 @@ from autoseg.inference.memory import MemoryEstimate, check_fits
 from autoseg.inference.model_folder import ModelFolder
 from autoseg.inference.outputs import output_files, probabilities_path, refuse_to_overwrite, writable_folder
 from autoseg.inference.records import Record, Records, hash_inputs
+from autoseg.inference.review import Review
 from autoseg.inference.segmenter import Segmenter
+from autoseg.inference.shift import ShiftCheck
 from autoseg.inference.stages import Stage
 from autoseg.networks.precision import Precision, choose_device, choose_precision
 from autoseg.resources import available_memory
+from planners.span import Finding
 
 logger = logging.getLogger(__name__)
 
@@ -45,23 +49,38 @@ class Prediction:
         notes: what was found on the way, for people.
         probabilities: float16 (classes, z, y, x) on the same grid where asked for, else None: with labels the background's first, and they
             sum to 1; with regions one a region, each by itself.
+        review: how much it is to be trusted.
     """
 
     mask: np.ndarray
     geometry: Geometry
     notes: tuple[str, ...] = ()
     probabilities: np.ndarray | None = None
+    review: Review | None = None
 
 
 @dataclass(frozen=True)
 class CaseResult:
-    """One case of a list: where its mask lies, what was noted, and whether it was there already."""
+    """One case of a list: where its mask lies, what was noted, whether it was there already, and how much it is to be trusted."""
 
     case: str
     path: Path
     notes: tuple[str, ...]
     seconds: float
     skipped: bool = False
+    review: Review | None = None
+
+
+@dataclass(frozen=True)
+class _Waiting:
+    """A case that waits for the networks, and what lies outside what training has seen."""
+
+    ready: ReadyCase
+    findings: tuple[Finding, ...]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys((*self.ready.notes, *(finding.text for finding in self.findings))))
 
 
 class Predictor:
@@ -107,6 +126,7 @@ class Predictor:
         self.ensemble = Ensemble(tuple(stages), members.rules)
         self.stage = stages[0]
         self.folds = self.stage.folds
+        self.shift = ShiftCheck(self.model)
 
     @property
     def plan(self) -> Any:
@@ -131,6 +151,7 @@ class Predictor:
         case: str = "image",
         probabilities: bool = False,
         replace_nonfinite: bool = False,
+        strict: bool = False,
     ) -> Prediction:
         """The mask of one image, on its own grid.
 
@@ -141,18 +162,21 @@ class Predictor:
             case: its name in messages.
             probabilities: also return each class' probability; classes x image in float16.
             replace_nonfinite: replace NaN and infinite voxels by the channel's smallest value, and note how many, instead of refusing.
+            strict: refuse an image that lies outside what training has seen.
 
         Raises:
             ImageError, GeometryError: the image is broken, not finite, or its channels do not fit each other or the model.
+            ShiftError: it is refused as `strict` asks.
             ResourceError: the memory does not suffice; found before starting.
         """
         taken = take_images(images, self.plan, spacing=spacing, case=case, replace_nonfinite=replace_nonfinite)
         check_fits(self._estimate(taken[0].geometry, 0), case)
-        ready = self.ensemble.prepare(check_channels(taken, self.plan, case, replace_nonfinite=replace_nonfinite))
+        waiting = self._prepare(check_channels(taken, self.plan, case, replace_nonfinite=replace_nonfinite), case, strict)
         del taken
-        classes = len(self.segmenter.label_values)
-        target = np.empty((classes, *ready.geometry.shape), PROBABILITY) if probabilities else None
-        return Prediction(self.ensemble.segment(ready, case, target), ready.geometry, ready.notes, target)
+        geometry = waiting.ready.geometry
+        target = np.empty((len(self.segmenter.label_values), *geometry.shape), PROBABILITY) if probabilities else None
+        mask, review = self._segment(waiting, case, target)
+        return Prediction(mask, geometry, waiting.notes, target, review)
 
     def predict_cases(
         self,
@@ -162,6 +186,7 @@ class Predictor:
         resume: bool = False,
         save_probabilities: bool = False,
         replace_nonfinite: bool = False,
+        strict: bool = False,
         prefetch: bool = True,
         failures: Sequence[str] = (),
         raise_single: bool = True,
@@ -174,11 +199,11 @@ class Predictor:
             folder: made where missing; also gets predictions.jsonl, which tells what was predicted from what.
             resume: skip cases that this model, applied in this way, already predicted from the same files, and whose outputs are intact.
             save_probabilities: also write `folder`/CASE.probabilities.npy.
-            replace_nonfinite: as in `predict`.
+            replace_nonfinite, strict: as in `predict`; with `strict`, resuming judges cases with findings anew.
             prefetch: read and prepare the next case in a thread where memory allows.
             failures: messages about cases that could not even be listed; they count as failed.
             raise_single: raise the own error of a case that was the only one, rather than CasesFailed.
-            report: called with each finished case.
+            report: called with each finished case, first with those that were there already.
 
         Returns:
             One result a case, in order.
@@ -196,25 +221,27 @@ class Predictor:
         results: dict[str, CaseResult] = {}
         errors: list[Exception] = []
         if resume:
-            results = self._finished(cases, records, key, save_probabilities)
+            results = self._finished(cases, records, key, save_probabilities, strict)
             logger.info("%d of %d cases are predicted already", len(results), len(cases))
+            for result in results.values():
+                report(result)
         waiting = [case for case in cases if case.name not in results]
-        with Lookahead(lambda case: self._read(case, replace_nonfinite), self._room_for_next, enabled=prefetch) as lookahead:
+        with Lookahead(lambda case: self._read(case, replace_nonfinite, strict), self._room_for_next, enabled=prefetch) as lookahead:
             for case, following in zip_longest(waiting, waiting[1:]):
                 started = time.monotonic()
                 path = self._mask_path(folder, case)
                 try:
-                    ready = lookahead.take(case)
+                    taken = lookahead.take(case)
                     if following is not None:
                         lookahead.start(following)
-                    self._write(ready, case.name, path, save_probabilities)
+                    review = self._write(taken, case.name, path, save_probabilities)
                     hashes = {file.name: files.sha256_file(file) for file in output_files(path, save_probabilities)}
-                    records.add(Record(case.name, key, hash_inputs(case), hashes, ready.notes))
+                    records.add(Record(case.name, key, hash_inputs(case), hashes, taken.notes, review))
                 except (AutosegError, OSError, MemoryError) as error:
                     logger.error("%s", error)
                     errors.append(error)
                     continue
-                results[case.name] = CaseResult(case.name, path, ready.notes, time.monotonic() - started)
+                results[case.name] = CaseResult(case.name, path, taken.notes, time.monotonic() - started, review=review)
                 report(results[case.name])
         if raise_single and len(cases) + len(failures) == 1 and (errors or failures):
             raise errors[0] if errors else DatasetError(failures[0])
@@ -238,13 +265,14 @@ class Predictor:
         logger.log(level, "image of %s voxels: about %s of memory", "x".join(map(str, geometry.shape)), estimate)
         return estimate
 
-    def _finished(self, cases: Sequence[Case], records: Records, key: str, save_probabilities: bool) -> dict[str, CaseResult]:
+    def _finished(self, cases: Sequence[Case], records: Records, key: str, save_probabilities: bool, strict: bool) -> dict[str, CaseResult]:
         done = {}
         for case in cases:
             path = self._mask_path(records.folder, case)
             record = records.complete(case, key, [file.name for file in output_files(path, save_probabilities)])
-            if record is not None:
-                done[case.name] = CaseResult(case.name, path, record.notes, 0.0, skipped=True)
+            refused = strict and record is not None and (record.review is None or record.review.findings)
+            if record is not None and not refused:
+                done[case.name] = CaseResult(case.name, path, record.notes, 0.0, True, record.review)
         return done
 
     def _mask_path(self, folder: Path, case: Case) -> Path:
@@ -260,20 +288,37 @@ class Predictor:
         together = estimate.peak + estimate.prepared + estimate.images + estimate.preparing
         return together < available_memory()
 
-    def _read(self, case: Case, replace_nonfinite: bool) -> ReadyCase:
+    def _read(self, case: Case, replace_nonfinite: bool, strict: bool) -> _Waiting:
         header = read_header(case.images[0].path, case=case.name)
         check_fits(self._estimate(header.geometry, np.dtype(header.dtype).itemsize), case.name)
-        return self.ensemble.prepare(read_case_images(case, self.plan, replace_nonfinite=replace_nonfinite))
+        return self._prepare(read_case_images(case, self.plan, replace_nonfinite=replace_nonfinite), case.name, strict)
 
-    def _write(self, ready: ReadyCase, case: str, path: Path, save_probabilities: bool) -> None:
+    def _prepare(self, images: CaseImages, case: str, strict: bool) -> _Waiting:
+        findings = self.shift.judge(images, case, strict=strict)
+        return _Waiting(self.ensemble.prepare(images), findings)
+
+    def _segment(
+        self, waiting: _Waiting, case: str, probabilities: np.ndarray | None, scratch: Path | None = None
+    ) -> tuple[np.ndarray, Review]:
+        agreement = Agreement(self.segmenter.has_regions)
+        mask = self.ensemble.segment(waiting.ready, case, probabilities, scratch, agreement)
+        return mask, Review.of(agreement, waiting.findings, found=bool(mask.any()), unlabelled=self.shift.unlabelled)
+
+    def _write(self, waiting: _Waiting, case: str, path: Path, save_probabilities: bool) -> Review:
+        geometry = waiting.ready.geometry
         if not save_probabilities:
-            write_mask(path, self.ensemble.segment(ready, case, None, path.parent), ready.geometry)
-            return
+            mask, review = self._segment(waiting, case, None, path.parent)
+            write_mask(path, mask, geometry)
+            return review
+        found: list[Review] = []
 
         def write(temporary: Path) -> None:
-            shape = (len(self.segmenter.label_values), *ready.geometry.shape)
+            shape = (len(self.segmenter.label_values), *geometry.shape)
             target = np.lib.format.open_memmap(temporary, mode="w+", dtype=PROBABILITY, shape=shape)
-            write_mask(path, self.ensemble.segment(ready, case, target, path.parent), ready.geometry)
+            mask, review = self._segment(waiting, case, target, path.parent)
+            write_mask(path, mask, geometry)
             target.flush()
+            found.append(review)
 
         files.replace_with(probabilities_path(path), write)
+        return found[0]

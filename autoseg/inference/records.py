@@ -12,6 +12,7 @@ from typing import Any
 from autoseg import files
 from autoseg.dataset.case import Case
 from autoseg.errors import ResourceError
+from autoseg.inference.review import Review
 
 NAME = "predictions.jsonl"
 
@@ -26,6 +27,7 @@ class Record:
         inputs: hash of the image files.
         outputs: file name -> SHA-256, of the mask and where written the probabilities.
         notes: what was found on the way.
+        review: its score and findings; None in records of earlier releases.
     """
 
     case: str
@@ -33,6 +35,7 @@ class Record:
     inputs: str
     outputs: dict[str, str]
     notes: tuple[str, ...] = ()
+    review: Review | None = None
 
 
 class Records:
@@ -63,8 +66,9 @@ class Records:
 
     def add(self, record: Record) -> None:
         """Appends a record, on the disk when this returns."""
+        review = record.review.to_dict() if record.review else None
         # The newline in front ends a line that a kill cut short.
-        line = "\n" + json.dumps(vars(record) | {"notes": list(record.notes)}, sort_keys=True, ensure_ascii=True) + "\n"
+        line = "\n" + json.dumps(vars(record) | {"notes": list(record.notes), "review": review}, sort_keys=True, ensure_ascii=True) + "\n"
         try:
             descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
             try:
@@ -96,6 +100,8 @@ def _read(path: Path) -> dict[str, Record]:
 def _parse(line: str) -> Record | None:
     try:
         document: dict[str, Any] = json.loads(line)
-        return Record(document["case"], document["settings"], document["inputs"], dict(document["outputs"]), tuple(document["notes"]))
+        review = Review.from_dict(document.get("review"))
+        notes = tuple(document["notes"])
+        return Record(document["case"], document["settings"], document["inputs"], dict(document["outputs"]), notes, review)
     except (ValueError, KeyError, TypeError):
         return None

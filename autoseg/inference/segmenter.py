@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from autoseg.inference.agreement import Agreement
 from autoseg.inference.memory import activation_bytes
 from autoseg.inference.restore import certain_background, label_dtype, logits_taps, restore_labels
 from autoseg.inference.sliding_window import Window, slide
@@ -81,7 +82,13 @@ class Segmenter:
         return self.window.passes(shape, len(self.networks))
 
     def segment(
-        self, data: np.ndarray, properties: CaseProperties, *, probabilities: np.ndarray | None = None, name: str = ""
+        self,
+        data: np.ndarray,
+        properties: CaseProperties,
+        *,
+        probabilities: np.ndarray | None = None,
+        name: str = "",
+        agreement: Agreement | None = None,
     ) -> np.ndarray:
         """The mask of a prepared case on the grid of its image as read, (z, y, x), uint8 or uint16.
 
@@ -90,6 +97,7 @@ class Segmenter:
             properties: of the same case.
             probabilities: float array (classes, *image shape) that is filled, or None; may be a memory map.
             name: for the log.
+            agreement: is told how folds or flips agree.
 
         Raises:
             ModelError: a network gives values that are not finite.
@@ -108,6 +116,7 @@ class Segmenter:
                 precision=self.precision,
                 slab_device=self._slab_device(data.shape[1:]),
                 progress=tick,
+                agreement=agreement,
             )
             target = None
             if probabilities is not None:

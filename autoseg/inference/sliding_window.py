@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from autoseg.errors import ModelError
+from autoseg.inference.agreement import Agreement
 from autoseg.inference.tiles import TileGrid, flips, tile_grid
 from autoseg.networks.precision import Precision, autocast
 from planners.plan import Configuration
@@ -66,6 +67,7 @@ def slide(
     precision: Precision = "fp32",
     slab_device: torch.device | None = None,
     progress: Callable[[], None] = lambda: None,
+    agreement: Agreement | None = None,
 ) -> Iterator[tuple[int, Tensor]]:
     """Blocks of complete planes of the averaged logits, in order along the first axis.
 
@@ -78,6 +80,7 @@ def slide(
         precision: what they compute in; logits are added up in float32 whatever it is.
         slab_device: where the slab lies; None means `device`.
         progress: called after each tile.
+        agreement: is told what folds or flips make of each tile.
 
     Yields:
         (first plane, float32 of shape (classes, planes, height, width)). The tensor is the slab itself: use or copy it before the next.
@@ -92,8 +95,8 @@ def slide(
     first_plane = 0
     for row, tiles in grid.rows():
         for tile in tiles:
-            logits = _tile_logits(networks, _read_tile(data, grid, tile, device), window, precision)
-            _add(slab, first_plane, logits, grid, tile)
+            logits = _tile_logits(networks, _read_tile(data, grid, tile, device), window, precision, agreement)
+            _add(slab, first_plane, logits, grid, tile, agreement)
             progress()
         is_last = row + 1 == len(depth_axis.starts)
         complete = depth_axis.length if is_last else depth_axis.starts[row + 1]
@@ -117,7 +120,9 @@ def _read_tile(data: np.ndarray, grid: TileGrid, tile: tuple[int, int, int], dev
     return values.to(device)
 
 
-def _tile_logits(networks: Sequence[nn.Module], values: Tensor, window: Window, precision: Precision) -> Tensor:
+def _tile_logits(
+    networks: Sequence[nn.Module], values: Tensor, window: Window, precision: Precision, agreement: Agreement | None
+) -> Tensor:
     """Mean over networks and mirrored views: float32 of shape (classes, *patch)."""
     if window.dimension == 2:
         values = values[:, :, 0]
@@ -131,6 +136,8 @@ def _tile_logits(networks: Sequence[nn.Module], values: Tensor, window: Window, 
             for network in networks:
                 logits = network(mirrored).float()
                 logits = logits.flip(dims) if dims else logits
+                if agreement is not None and (len(networks) == 1 or not dims):
+                    agreement.vote(logits[0])
                 total = logits if total is None else total.add_(logits)
     assert total is not None
     if len(views) * len(networks) > 1:
@@ -138,14 +145,17 @@ def _tile_logits(networks: Sequence[nn.Module], values: Tensor, window: Window, 
     return total[0] if window.dimension == 3 else total[0].unsqueeze(1)
 
 
-def _add(slab: Tensor, first_plane: int, logits: Tensor, grid: TileGrid, tile: tuple[int, int, int]) -> None:
+def _add(slab: Tensor, first_plane: int, logits: Tensor, grid: TileGrid, tile: tuple[int, int, int], agreement: Agreement | None) -> None:
     places = [axis.inside(index) for axis, index in zip(grid.axes, tile, strict=True)]
     (z, tz), (y, ty), (x, tx) = places
     wz, wy, wx = (
         torch.from_numpy(axis.weights[index][inside]).to(logits.device)
         for axis, index, (_, inside) in zip(grid.axes, tile, places, strict=True)
     )
-    weighted = logits[:, tz, ty, tx] * (wz[:, None, None] * wy[:, None] * wx)
+    weight = wz[:, None, None] * wy[:, None] * wx
+    if agreement is not None:
+        agreement.add(logits, weight, (tz, ty, tx))
+    weighted = logits[:, tz, ty, tx] * weight
     slab[:, z.start - first_plane : z.stop - first_plane, y, x] += weighted.to(slab.device)
 
 

@@ -16,12 +16,12 @@ import torch
 
 from autoseg.errors import ResourceError
 from autoseg.images import Geometry
+from autoseg.inference.agreement import Agreement
 from autoseg.inference.case_images import CaseImages
 from autoseg.inference.memory import MemoryEstimate, memory_estimate
 from autoseg.inference.model_folder import ModelFolder
 from autoseg.inference.restore import certain_background, label_dtype
 from autoseg.inference.segmenter import Segmenter
-from autoseg.inference.unseen import unseen_spacing
 from autoseg.networks.precision import Precision
 from autoseg.preprocessing.prepare import CaseProperties, prepare
 from autoseg.preprocessing.previous_stage import onto_network_grid
@@ -145,17 +145,17 @@ class Stage:
         if case.is_blank:
             return Ready(geometry, case.notes, None, None)
         prepared = prepare(case.images, None, plan, self.model.dataset.configuration)
-        spacing = unpermuted(prepared.properties.spacing, plan.transpose)
-        notes = (*case.notes, *prepared.properties.notes, *unseen_spacing(spacing, self.model.fingerprint))
+        notes = (*case.notes, *prepared.properties.notes)
         previous = self.previous.prepare(case) if self.previous else None
         return Ready(geometry, tuple(dict.fromkeys(notes)), prepared.data, prepared.properties, previous)
 
-    def segment(self, ready: Ready, case: str, probabilities: np.ndarray | None = None) -> np.ndarray:
+    def segment(self, ready: Ready, case: str, probabilities: np.ndarray | None = None, agreement: Agreement | None = None) -> np.ndarray:
         """The mask of a case on its image's own grid.
 
         Args:
             case: its name, for messages.
             probabilities: float array (classes, *image shape) that is filled, or None.
+            agreement: is told how folds or flips agree, or None.
 
         Raises:
             ResourceError: the memory did not suffice.
@@ -171,19 +171,11 @@ class Stage:
             seen = onto_network_grid(self.previous.segment(ready.previous, f"{case}, previous stage"), ready.properties, rule)
             data = WithMasks(ready.data, seen, tuple(self.model.plan.label_scheme.foreground.values()))
         try:
-            return self.segmenter.segment(data, ready.properties, probabilities=probabilities, name=case)
+            return self.segmenter.segment(data, ready.properties, probabilities=probabilities, name=case, agreement=agreement)
         except (MemoryError, RuntimeError) as error:
             if isinstance(error, RuntimeError) and "memory" not in str(error).lower():
                 raise
             raise ResourceError(f"case {case}: the memory did not suffice ({_first_line(error)}). {LESS_MEMORY}") from None
-
-
-def unpermuted(values: Sequence[float], transpose: Sequence[int]) -> tuple[float, ...]:
-    """Values of network axes in array order."""
-    result = [0.0] * len(values)
-    for value, axis in zip(values, transpose, strict=True):
-        result[axis] = value
-    return tuple(result)
 
 
 def _first_line(error: BaseException) -> str:

@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 Orientation = Literal["canonical", "as_stored"]
 
-EXAMINATION_VERSION = 3
+EXAMINATION_VERSION = 4
 """Raised when checking or fingerprinting a case changes, so that kept results are not reused."""
 
 

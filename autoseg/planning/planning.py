@@ -24,6 +24,7 @@ from autoseg.report.plan import plan_page
 from planners.centres import Comparison, compare
 from planners.fingerprint import Fingerprint
 from planners.plan import Plan, PlanInvalid, default_configuration
+from planners.shift import outliers
 
 logger = logging.getLogger(__name__)
 
@@ -149,6 +150,7 @@ def plan(
             notes.append(f"left out, as asked for before: {list_names(left_out)} (--exclude without names takes them in again)")
         notes += [note for fact in looked.facts for note in fact.notes]
         check_labels(looked.facts, opened.labels)  # raises where there is nothing to learn, before a plan is tried
+        notes += _unlike_the_others(looked.fingerprint, decision.orientation)
         planned = decision.kept or make_plan(opened, name, looked.fingerprint, decision.wish, decision.region(opened.channels))
         wanted = _wanted(planned, configurations)
         chosen = choose_folds(opened, workspace, folds, looked.facts)
@@ -168,6 +170,16 @@ def _wanted(plan: Plan, configurations: Sequence[str] | None) -> Sequence[str]:
     except PlanInvalid as error:
         raise PlanError(str(error)) from None
     return wanted
+
+
+def _unlike_the_others(fingerprint: Fingerprint, orientation: str) -> list[str]:
+    """A note for each training case that lies outside all the others, by the check that new cases meet at prediction."""
+    found = outliers(fingerprint, as_stored=orientation == "as_stored")
+    return [
+        f"case {case}: unlike all other cases, {finding.text.replace('the training images have', 'the others have')}"
+        for case, findings in found.items()
+        for finding in findings
+    ]
 
 
 def _compared(plan: Plan, fingerprint: Fingerprint) -> Comparison:

@@ -1,4 +1,5 @@
-"""What one case tells planning: its grid, its intensities in the labelled and the non-zero region, noise, sharpness, labels, lesions."""
+"""What one case tells planning: its grid, its intensities in the labelled and the non-zero region, noise, sharpness, how PET lies on CT,
+labels, lesions. And what an image that is to be predicted tells of the same."""
 
 from __future__ import annotations
 
@@ -8,13 +9,16 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from autoseg.images import Image, orientation_code, reorientation_to_canonical
+from autoseg.images import Image, orientation_code, reorientation_for, reorientation_to_canonical
+from autoseg.preprocessing.alignment import alignment
 from autoseg.preprocessing.cases import read_case
 from autoseg.preprocessing.crop import Box, bounding_box, nonzero_box, nonzero_mask, slices
 from autoseg.preprocessing.measures import measure
 from autoseg.preprocessing.region import region_box
 from planners.fingerprint import CaseFingerprint, IntensitySketch, sketch
-from planners.plan import Region
+from planners.measures import Alignment
+from planners.normalisation import pet_channel
+from planners.plan import Plan, Region
 
 if TYPE_CHECKING:
     from autoseg.dataset import Case, Dataset
@@ -41,14 +45,30 @@ def case_fingerprint(
     images, mask = read_case(case)
     scheme = dataset.label_scheme
     if region is None:
-        return fingerprint_images(case, images, mask, orientation, scheme.mask_values, ignore=scheme.ignore), []
+        found = fingerprint_images(case, images, mask, orientation, scheme.mask_values, ignore=scheme.ignore, channels=dataset.channels)
+        return found, []
     turn = reorientation_to_canonical(images[0].geometry)
     whole = turn.apply_geometry(images[0].geometry)
     box, note = region_box([turn.apply(image.array) for image in images], whole.spacing, region)
     notes = [f"case {case.name}: {note}"] if note else []
     if box is not None and mask is not None:
         notes += _cut_labels(case, dataset, turn.apply(mask.array), box)
-    return fingerprint_images(case, images, mask, orientation, scheme.mask_values, box, scheme.ignore), notes
+    return fingerprint_images(case, images, mask, orientation, scheme.mask_values, box, scheme.ignore, dataset.channels), notes
+
+
+def measure_images(case: Case, images: Sequence[Image], plan: Plan) -> CaseFingerprint:
+    """What the images of a case to be predicted tell, measured as the training cases of the plan were.
+
+    Args:
+        case: name, patient and centre are taken.
+        images: one a channel, in the plan's order, as read, on one grid, finite.
+    """
+    box = None
+    if plan.region_of_interest is not None:
+        turn = reorientation_for(images[0].geometry, plan.orientation)
+        spacing = turn.apply_geometry(images[0].geometry).spacing
+        box, _ = region_box([turn.apply(image.array) for image in images], spacing, plan.region_of_interest)
+    return fingerprint_images(case, images, None, plan.orientation, region=box, channels=plan.channels)
 
 
 def _cut_labels(case: Case, dataset: Dataset, mask: np.ndarray, box: Box) -> list[str]:
@@ -68,10 +88,11 @@ def fingerprint_images(
     case: Case,
     images: Sequence[Image],
     mask: Image | None,
-    orientation: Literal["canonical", "as_stored"],
+    orientation: Literal["canonical", "as_stored", "ras"],
     labels: Sequence[int] = (),
     region: Box | None = None,
     ignore: int | None = None,
+    channels: Sequence[str] = (),
 ) -> CaseFingerprint:
     """The fingerprint of a case that is in memory already.
 
@@ -83,21 +104,20 @@ def fingerprint_images(
         labels: values that are counted even where the mask has none of them.
         region: of the reoriented image, what counts; None: all of it.
         ignore: the value of voxels that say nothing: they count as background, since nobody knows what is in them.
+        channels: their names; CT and PET among them are laid on each other.
     """
     stored = images[0].geometry
-    geometry, channels = stored, [image.array for image in images]
+    turn = reorientation_for(stored, orientation)
+    geometry, arrays = turn.apply_geometry(stored), [turn.apply(image.array) for image in images]
     values = None if mask is None else mask.array if ignore is None else np.where(mask.array == ignore, 0, mask.array)
-    if orientation == "canonical":
-        turn = reorientation_to_canonical(stored)
-        geometry, channels = turn.apply_geometry(stored), [turn.apply(channel) for channel in channels]
-        values = None if values is None else turn.apply(values)
+    values = None if values is None else turn.apply(values)
 
-    shape = channels[0].shape
+    shape = arrays[0].shape
     if region is not None:
-        channels = [channel[slices(region)] for channel in channels]
+        arrays = [array[slices(region)] for array in arrays]
         values = None if values is None else values[slices(region)]
-    box = slices(nonzero_box(channels))
-    cropped = [channel[box] for channel in channels]
+    box = slices(nonzero_box(arrays))
+    cropped = [array[box] for array in arrays]
     inside = nonzero_mask(cropped)
     labelled = None if values is None else values[box] > 0
     counts = {label: 0 for label in labels if label > 0 and label != ignore} | ({} if values is None else label_voxels(values))
@@ -109,14 +129,21 @@ def fingerprint_images(
         spacing=_three(geometry.spacing),
         shape=_three(shape),
         shape_after_crop=_three(cropped[0].shape),
-        relative_size=cropped[0].size / channels[0].size,
+        relative_size=cropped[0].size / arrays[0].size,
         orientation=orientation_code(stored),
         foreground=tuple(None if labelled is None else _sketch(channel[labelled]) for channel in cropped),
         body=tuple(_thinned_sketch(channel.ravel() if inside is None else channel[inside]) for channel in cropped),
         label_voxels=counts,
         lesions={} if values is None else lesion_volumes(values, volume),
         measures=tuple(measure(channel, geometry.spacing, inside) for channel in cropped),
+        alignment=_alignment(cropped, channels, geometry.spacing),
     )
+
+
+def _alignment(arrays: Sequence[np.ndarray], channels: Sequence[str], spacing: Sequence[float]) -> Alignment | None:
+    ct = next((index for index, name in enumerate(channels) if name.lower() == "ct"), None)
+    pet = pet_channel(channels)
+    return None if ct is None or pet is None else alignment(arrays[ct], arrays[pet], spacing)
 
 
 def label_voxels(mask: np.ndarray) -> dict[int, int]:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from planners.fingerprint import CaseFingerprint, Fingerprint, FingerprintInvalid, merge, pool, sketch
-from planners.measures import ChannelMeasures
+from planners.measures import Alignment, ChannelMeasures
 
 
 @pytest.fixture
@@ -29,6 +29,7 @@ def cases():
             label_voxels={1: 30, 2: 20},
             lesions={1: (90.0,), 2: (40.0, 20.0)},
             measures=(ChannelMeasures(20.0 + index, (None, 0.5, 0.75)), None),
+            alignment=Alignment((0.5, -1.0 - index, 0.0), 0.9) if index else None,
         )
         for index, centre in enumerate(["MDA", "CHUM", "MDA", "CHUM", "MDA"])
     ]
@@ -79,11 +80,11 @@ def test_a_document_of_version_1_is_read_with_nothing_measured(cases, fingerprin
     document = json.loads(fingerprint.to_json())
     document["schema"] = "autoseg-fingerprint/1"
     for case in document["cases"]:
-        del case["measures"]
+        del case["measures"], case["alignment"]
     again = Fingerprint.from_json(json.dumps(document))
-    assert again.cases == tuple(replace(case, measures=()) for case in cases)
+    assert again.cases == tuple(replace(case, measures=(), alignment=None) for case in cases)
     assert again.cases[0].measured(1) is None
-    assert json.loads(again.to_json())["schema"] == "autoseg-fingerprint/2"
+    assert json.loads(again.to_json())["schema"] == "autoseg-fingerprint/3"
     with pytest.raises(FingerprintInvalid, match="missing keys .'cases'"):
         Fingerprint.from_json('{"schema": "autoseg-fingerprint/1", "channels": [], "labels": {}}')
 
@@ -106,7 +107,7 @@ def _set(document, path, value):
     [
         (("colour",), 1, "unknown keys .'colour'"),
         (("schema",), "autoseg-plan/1", "must be 'autoseg-fingerprint/N'"),
-        (("schema",), "autoseg-fingerprint/3", "release that reads autoseg-fingerprint/3"),
+        (("schema",), "autoseg-fingerprint/4", "release that reads autoseg-fingerprint/4"),
         (("channels",), ["CT"], "case_0: has 2 foreground"),
         (("cases",), [], "no cases"),
         (("cases", 0, "colour"), 1, "case case_0: unknown keys .'colour'"),
@@ -121,6 +122,9 @@ def _set(document, path, value):
         (("cases", 0, "measures", 0, "noise"), -1, "case case_0: noise and blur are finite and not negative"),
         (("cases", 0, "measures", 0, "blur"), [1, 1], "case case_0"),
         (("cases", 0, "measures", 0, "colour"), 1, "case case_0: measures have the keys"),
+        (("cases", 0, "alignment"), {"shift": [1, 2], "overlap": 1}, "case case_0"),
+        (("cases", 0, "alignment"), {"shift": [1, 2, 3], "overlap": 2}, "case case_0: a shift is three finite numbers"),
+        (("cases", 0, "alignment"), {"shift": [1, 2, 3]}, "case case_0: an alignment has the keys"),
         (("cases", 0), 7, "case"),
         (("cases", 1, "case"), "case_0", "come twice: case_0"),
     ],

@@ -22,7 +22,6 @@ from autoseg.inference.outputs import probabilities_path
 from autoseg.inference.predictor import Predictor
 from autoseg.inference.records import Records
 from autoseg.inference.tiles import flips, tile_starts
-from autoseg.inference.unseen import unseen_spacing
 from autoseg.preprocessing.prepare import prepare
 from autoseg.preprocessing.resample import separate_axis
 
@@ -275,7 +274,6 @@ def test_a_spacing_unlike_the_training_images_is_noted(predictor, tiny, plan):
     assert predictor.predict(picture((6, 6, 6), (2.0, 2.4, 2.6))).notes == ()
     notes = predictor.predict(picture((6, 6, 6), (5.0, 2.4, 2.6))).notes
     assert [note for note in notes if "5 mm along z: the training images have 2 to 2.5" in note]
-    assert unseen_spacing((1.0, 1.0, 1.0), None) == []
 
 
 def write_cases(folder: Path, count=3, shape=(9, 10, 11)) -> list[Case]:
