@@ -71,7 +71,8 @@ class Span:
     @cached_property
     def seen(self) -> tuple[float, float]:
         """What the training cases span, but for the tails of many."""
-        low, high = np.quantile(self._array, (TAIL, 1 - TAIL))
+        low = np.quantile(self._array, TAIL, method="lower")
+        high = np.quantile(self._array, 1 - TAIL, method="higher")
         return float(low), float(high)
 
     @cached_property

@@ -71,4 +71,4 @@ def play_network(monkeypatch, mask_of) -> None:
     """
     from autoseg.inference.stages import Stage
 
-    monkeypatch.setattr(Stage, "segment", lambda self, ready, case, probabilities: mask_of(case))
+    monkeypatch.setattr(Stage, "segment", lambda self, ready, case, probabilities, agreement: mask_of(case))

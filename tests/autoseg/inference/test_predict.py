@@ -50,7 +50,7 @@ def trained(tmp_path, make_model, plan):
 def test_the_datasets_own_finished_folds_are_the_default(trained, inputs, tmp_path):
     result = predict_folder([inputs], tmp_path / "out", dataset=trained, device="cpu", mirroring=False)
     assert result.model == trained / "autoseg-work" / "default" / "3d_fullres" / "cv5"
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["A.nii.gz", "B.nii.gz", "predictions.jsonl"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["A.nii.gz", "B.nii.gz", "predictions.jsonl", "review.csv"]
     assert "2 cases predicted" in result.text()
     assert any("notes.txt" in note for note in result.notes)
     assert "research use only" in result.text()

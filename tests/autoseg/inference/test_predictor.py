@@ -273,7 +273,7 @@ def test_what_cannot_fit_is_refused_before_starting(predictor, monkeypatch):
 def test_a_spacing_unlike_the_training_images_is_noted(predictor, tiny, plan):
     assert predictor.predict(picture((6, 6, 6), (2.0, 2.4, 2.6))).notes == ()
     notes = predictor.predict(picture((6, 6, 6), (5.0, 2.4, 2.6))).notes
-    assert [note for note in notes if "5 mm along z: the training images have 2 to 2.5" in note]
+    assert [note for note in notes if "spacing along z: 5 mm; the training images have 2 to 2.5" in note]
 
 
 def write_cases(folder: Path, count=3, shape=(9, 10, 11)) -> list[Case]:
