@@ -6,6 +6,7 @@ The commands' Python faces, loaded when first used:
 - `plan(folder, ...)`: check, fingerprint, plan, folds, prepared cases.
 - `train(folder, fold, ...)`: train a fold and predict its held-out cases.
 - `pretrain(folder, ...)`: a network learns from images without labels, for `train(..., init=...)` to begin from.
+- `choose(folder, ...)`: which trained configuration, or which two together, segment new images.
 - `Predictor(model, ...)`: loaded once; takes arrays with spacing, SimpleITK images or paths.
 - `evaluate(reference, prediction, ...)`: scores of masks.
 """
@@ -15,6 +16,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from autoseg.choosing.choose import choose
     from autoseg.dataset.dataset import Dataset
     from autoseg.evaluation.evaluate import evaluate
     from autoseg.inference.predictor import Predictor
@@ -22,11 +24,12 @@ if TYPE_CHECKING:
     from autoseg.training.pretraining import pretrain
     from autoseg.training.segmentation import train
 
-__all__ = ["Dataset", "Predictor", "evaluate", "plan", "pretrain", "train"]
+__all__ = ["Dataset", "Predictor", "choose", "evaluate", "plan", "pretrain", "train"]
 
 _HOME = {
     "Dataset": "autoseg.dataset.dataset",
     "Predictor": "autoseg.inference.predictor",
+    "choose": "autoseg.choosing.choose",
     "evaluate": "autoseg.evaluation.evaluate",
     "plan": "autoseg.planning.planning",
     "pretrain": "autoseg.training.pretraining",

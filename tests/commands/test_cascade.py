@@ -10,6 +10,7 @@ import SimpleITK as sitk
 from cascades import CASCADE, LOWRES, CascadeDataset
 from tiny import QUICK
 
+from autoseg.choosing.choose import choose
 from autoseg.errors import ModelError, TrainingError
 from autoseg.images import read_image
 from autoseg.inference.case_images import check_channels
@@ -213,3 +214,16 @@ def test_2d_is_trained_and_predicted_slice_by_slice(trained, run, tmp_path):
         np.stack([mask_of(path)[4:5] for path in images(dataset, "case00")]), spacing=dataset.spacing
     )
     assert alone.mask.shape == (1, *dataset.shape[1:])
+
+
+def test_a_cascade_is_compared_as_two_networks(copy):
+    """Both stages' networks see an image; on the cases of the one fold that is trained."""
+    found = choose(copy.folder, configurations=[LOWRES, CASCADE], workers=0, device="cpu", take=CASCADE)
+    assert list(found.judged.decision.scores) == [LOWRES, CASCADE, f"{LOWRES}+{CASCADE}"]
+    own = {name: sum(member.networks for member in members) for name, members in found.judged.candidates.items()}
+    assert own == {LOWRES: 1, CASCADE: 2, f"{LOWRES}+{CASCADE}": 3}
+    low, full = (found.judged.candidates[name][0] for name in (LOWRES, CASCADE))
+    assert full.parameters > low.parameters
+    assert found.judged.cases == tuple(copy.held_out(0))
+    summary = json.loads((copy.fold(0, CASCADE) / "summary.json").read_text())
+    assert found.judged.decision.scores[CASCADE] == pytest.approx(summary["dice"]["mean"])
