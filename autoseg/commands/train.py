@@ -36,6 +36,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options.add_argument(
         "--threads", type=at_least_one, metavar="N", help="compute threads on a CPU (default: all cores); kept on resuming"
     )
+    options.add_argument(
+        "--deterministic",
+        action="store_true",
+        help="CUDA kernels that give the same bits every time; short for --set training.deterministic=true (a CPU's always do)",
+    )
     options.add_argument("--seed", type=int, metavar="N", help="short for --set training.seed=N")
     options.add_argument(
         "--tensorboard", action="store_true", help="also write the learning curve for TensorBoard (pip install 'autoseg[tensorboard]')"
@@ -72,7 +77,7 @@ def _train(parsed: argparse.Namespace) -> dict[str, Any] | None:
             configuration=parsed.configuration,
             epochs=parsed.epochs,
             iterations=parsed.iterations,
-            settings=dict(parsed.settings),
+            settings=dict(parsed.settings) | ({"training.deterministic": True} if parsed.deterministic else {}),
             device=parsed.device,
             seed=parsed.seed,
             restart=parsed.restart,

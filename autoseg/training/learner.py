@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from autoseg.training.batches import SampleSource, SegmentationBatches, loader_d
 from autoseg.training.distributed import Ranks, lost_ranks
 from autoseg.training.early_stopping import inner_score
 from autoseg.training.interrupt import StopRequest
+from autoseg.training.kernels import compiled_where_possible, cuda_kernels
 from autoseg.training.loop import EarlyStop, Schedule, fit
 from autoseg.training.losses import segmentation_loss
 from autoseg.training.optimisers import build_optimiser
@@ -65,6 +67,10 @@ class Lesson:
         """Channels that the network sees, and heads that it has."""
         return self.plan.input_channels(self.configuration), self.plan.label_scheme.heads
 
+    def kernels(self, device: torch.device) -> AbstractContextManager[None]:
+        """Context in which the device takes the kernels that the plan asks for."""
+        return cuda_kernels("deterministic" if self.spec.training.deterministic else "fastest", device)
+
 
 class Learner:
     """A lesson under way on one rank: its state, from the fold's checkpoint where there is one, and its step.
@@ -73,6 +79,7 @@ class Learner:
         state: what is learned so far.
         resumed: whether there was a checkpoint beyond the beginning.
         step: in so many micro-batches as the device has room for.
+        execution: "compiled", or "eager: REASON".
     """
 
     def __init__(self, lesson: Lesson, ranks: Ranks, device: torch.device):
@@ -82,7 +89,7 @@ class Learner:
         self.state = self._state()
         self.resumed = checkpoint.load(lesson.folder, self.state) and self.state.progress != Progress()
         self._require_same()
-        self.step = self._step()
+        self.step, self.execution = self._step()
 
     def fit(
         self,
@@ -138,7 +145,7 @@ class Learner:
         scaler = torch.amp.GradScaler(self.device.type) if self.lesson.precision == "fp16" else None
         return TrainState(network, optimiser, scaler, WeightAverage(network, decay) if decay else None)
 
-    def _step(self) -> Step:
+    def _step(self) -> tuple[Step, str]:
         spec = self.lesson.spec
         levels = len(spec.network.features) - 1 if spec.network.deep_supervision else 1
         loss = segmentation_loss(spec.training.loss, levels, self.lesson.plan.label_scheme)
@@ -152,12 +159,17 @@ class Learner:
             prepare=self._move,
         )
         channels, heads = self.lesson.sizes
-        step = fit_into_memory(alone, self.state, spec, channels, heads, lambda: self.source.blank(channels), self.ranks)
+
+        def blank() -> Any:
+            return self.source.blank(channels)
+
+        step = fit_into_memory(alone, self.state, spec, channels, heads, blank, self.ranks)
+        step, execution = compiled_where_possible(step, self.state, spec.training, blank)
         if self.ranks.world == 1:
-            return step
+            return step, execution
         if loss.couples_samples:
             loss = replace(loss, ranks=self.ranks)
-        return replace(step, loss=loss, ranks=self.ranks, batch_size=spec.batch_size)
+        return replace(step, loss=loss, ranks=self.ranks, batch_size=spec.batch_size), execution
 
     def _move(self, thing: Any) -> Any:
         return thing.to(device=self.device, memory_format=channels_last(self.lesson.spec.dimension))
@@ -171,6 +183,6 @@ def follow(ranks: Ranks, device: torch.device, workers: int) -> None:
     """
     lesson: Lesson | None = ranks.from_leader()
     if lesson is not None:
-        with StopRequest() as stop, lost_ranks(stop), loader_deaths(stop):
+        with lesson.kernels(device), StopRequest() as stop, lost_ranks(stop), loader_deaths(stop):
             Learner(lesson, ranks, device).fit(workers, after_iteration=stop)
     ranks.part_ways()

@@ -21,9 +21,9 @@ logger = logging.getLogger(__name__)
 SCHEMA = "autoseg-run/1"
 NAME = "run.json"
 
-NOT_PART_OF_THE_WEIGHTS = ("epochs", "validation_iterations", "seed", "accumulation")
-"""Fields of `training` left out of the settings' hash: epochs may grow, the seed is compared by itself, micro-batches only change the
-rounding, the others only tell."""
+NOT_PART_OF_THE_WEIGHTS = ("epochs", "validation_iterations", "seed", "accumulation", "compile", "deterministic")
+"""Fields of `training` left out of the settings' hash: epochs may grow, the seed is compared by itself; micro-batches and what kernels
+compute only change the rounding; validation only tells."""
 
 ADDED_LATER: dict[tuple[str, ...], Any] = {
     ("training", "ema"): None,

@@ -262,8 +262,22 @@ class _Run:
         self._go_on_as_begun(threads)
         training = self.spec.training
         lesson: Lesson = self.ranks.from_leader(self._lesson())
+        with lesson.kernels(self.device):
+            state, logbook = self._follow_lesson(lesson, workers, tensorboard)
+        self.ranks.part_ways()
+        write_learning_curve(logbook.rows, self.folder / "progress.png", title=f"fold {self.fold}")
+        self.check_lock()
+        if self.before:
+            self.before.copy_into(self.folder.parent, self.fold)
+        seen = images_seen(self.folder, map(dataset.case, self.chosen.training), ContentHashes(workspace.contents))
+        publish_fold(dataset, workspace, self.plan, self.configuration, self.scheme, self.folder, self.fold, state.result, seen)
+        record_choice(self.record, state, training.epochs)
+        self.record.update(finished_epochs=state.progress.epoch)
+
+    def _follow_lesson(self, lesson: Lesson, workers: int, tensorboard: bool) -> tuple[TrainState, Logbook]:
+        training = self.spec.training
         learner = Learner(lesson, self.ranks, self.device)
-        self.record.update(accumulation=learner.step.accumulation)
+        self.record.update(accumulation=learner.step.accumulation, execution=learner.execution)
         state = learner.state
         if learner.resumed:
             logger.info("fold %s: going on from epoch %d, iteration %d", self.fold, state.progress.epoch, state.progress.iteration)
@@ -273,25 +287,16 @@ class _Run:
                 "Give a larger --epochs, or --restart to start over"
             )
         logbook = Logbook(self.folder / "logbook.jsonl", state.progress.epoch)
-        picture = self.folder / "progress.png"
         self._announce(state, learner.step, len(lesson.source.cases))
         board = TensorBoard(self.folder, logbook.rows) if tensorboard else nullcontext(lambda row: None)
         with board as also, StopRequest() as stop, lost_ranks(stop), loader_deaths(stop), iteration_bar(training, state.progress) as tick:
             learner.fit(
                 workers,
                 save=self._save,
-                record=Recorder(logbook, picture, self.fold, training, also),
+                record=Recorder(logbook, self.folder / "progress.png", self.fold, training, also),
                 after_iteration=lambda: tick() or stop(),
             )
-        self.ranks.part_ways()
-        write_learning_curve(logbook.rows, picture, title=f"fold {self.fold}")
-        self.check_lock()
-        if self.before:
-            self.before.copy_into(self.folder.parent, self.fold)
-        seen = images_seen(self.folder, map(dataset.case, self.chosen.training), ContentHashes(workspace.contents))
-        publish_fold(dataset, workspace, self.plan, self.configuration, self.scheme, self.folder, self.fold, state.result, seen)
-        record_choice(self.record, state, training.epochs)
-        self.record.update(finished_epochs=state.progress.epoch)
+        return state, logbook
 
     def finish(self, dataset: Dataset, workers: int) -> FoldResult:
         """Predicts and scores the held-out cases with the final weights, unless that is done."""

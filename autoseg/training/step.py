@@ -14,6 +14,11 @@ from autoseg.training.distributed import ALONE, Ranks
 from autoseg.training.state import TrainState
 
 
+def call_network(model: nn.Module, inputs: Any) -> Any:
+    """The network's outputs."""
+    return model(inputs)
+
+
 @dataclass(frozen=True)
 class Step:
     """How a batch becomes a step.
@@ -30,6 +35,7 @@ class Step:
             outputs; then each with its graph, to carry its share of that gradient to the weights. The gradient is the whole batch's either
             way, but for rounding, as long as the network treats samples apart (instance norm does) and draws no random numbers.
         prepare: moves inputs to device and memory format.
+        call: what computes (network, inputs); compiled, where that is possible.
     """
 
     loss: Callable[[Any, Any], Tensor]
@@ -41,6 +47,7 @@ class Step:
     batch_size: int | None = None
     couples_samples: bool = True
     prepare: Callable[[Any], Any] = lambda inputs: inputs
+    call: Callable[[nn.Module, Any], Any] = call_network
 
     def __call__(self, state: TrainState, inputs: Any, targets: Any) -> Tensor:
         """Changes the state by one optimiser step; the batch's loss, float64 and without a graph."""
@@ -105,7 +112,7 @@ class Step:
     def _forward(self, model: nn.Module, inputs: Any) -> Any:
         inputs = self.prepare(inputs)
         with autocast(self.device, self.precision):
-            return model(inputs)
+            return self.call(model, inputs)
 
     def _update(self, state: TrainState) -> None:
         parameters = [p for group in state.optimiser.param_groups for p in group["params"]]

@@ -167,12 +167,13 @@ def try_out(gradient: Callable[[], Any], state: TrainState, device: torch.device
             fits = True
         except torch.OutOfMemoryError:
             fits = False
-    held.clear()
-    state.optimiser.zero_grad(set_to_none=True)
-    state.model.train(training)
-    with torch.no_grad():
-        for buffer, before in zip(state.model.buffers(), buffers, strict=True):
-            buffer.copy_(before)
+        finally:
+            held.clear()
+            state.optimiser.zero_grad(set_to_none=True)
+            state.model.train(training)
+            with torch.no_grad():
+                for buffer, before in zip(state.model.buffers(), buffers, strict=True):
+                    buffer.copy_(before)
     if device.type == "cuda":
         torch.cuda.empty_cache()  # blocks cut for a batch that did not fit would be in the way of the next try
     return fits

@@ -124,6 +124,8 @@ class Training(Strict):
     `foreground_fraction`: share of each batch's samples that are centred on a foreground voxel; `sampling`: on which.
     `validation_iterations`: random validation patches for the learning curve, once an epoch; they choose nothing.
     `accumulation`: micro-batches that a batch is computed in; the batch, and but for rounding the result, stays the same.
+    `compile`: whether the network is compiled (torch.compile): "auto" on CUDA where it can be; where it fails, it is computed as written.
+    `deterministic`: CUDA takes kernels that give the same bits every time; on a CPU they always do.
     `ema`: decay of the weights' exponential moving average, which is then what is validated and written.
     `previous_masks`: which masks of a previous stage a fold learns from: `out_of_fold`, by folds that held the case out; `nested`, by folds
     that held out the case and this fold's own held-out cases too.
@@ -136,6 +138,8 @@ class Training(Strict):
     sampling: Sampling = Sampling()
     gradient_clip: float = Field(default=12.0, gt=0)
     accumulation: int = Field(default=1, ge=1)
+    compile: Literal["auto"] | bool = "auto"
+    deterministic: bool = False
     seed: int = Field(default=1234, ge=0)
     loss: Loss = DiceCELoss()
     optimiser: Optimiser = SGD()
