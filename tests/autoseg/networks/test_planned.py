@@ -23,7 +23,8 @@ def fingerprint(spacing, shape):
     [("resenc-l", (3.6, 0.62, 0.62), (20, 160, 160)), ("resenc-xl", (1.0, 1.0, 1.0), (80, 80, 80)), ("segresnet", (1, 1, 1), (80, 80, 80))],
 )
 def test_learns_at_full_width(preset, spacing, shape):
-    planned = plan(fingerprint(spacing, shape), preset=preset).configurations["3d_fullres"]
+    whole = plan(fingerprint(spacing, shape), preset=preset)
+    planned = whole.configurations["3d_fullres"]
     spec = planned.network
     assert max(spec.features) == (512 if preset == "segresnet" else 320)
     patch = [math.prod(stride[axis] for stride in spec.strides) for axis in range(3)]
@@ -31,7 +32,8 @@ def test_learns_at_full_width(preset, spacing, shape):
     network = build_network(spec, 1, 2, 3)
     assert sum(parameter.numel() for parameter in network.parameters()) == parameter_count(spec, 1, 2)
     image = torch.randn(1, 1, *patch, generator=torch.Generator().manual_seed(0))
-    loss = segmentation_loss(planned.training.loss, len(spec.features) - 1)(network(image), (image[:, 0] > 0).long())
+    loss_of = segmentation_loss(planned.training.loss, len(spec.features) - 1, whole.label_scheme)
+    loss = loss_of(network(image), (image[:, 0] > 0).long())
     loss.backward()
     assert loss.isfinite()
     missing = {name for name, parameter in network.named_parameters() if parameter.grad is None}
