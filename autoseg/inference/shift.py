@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 from autoseg.dataset.case import Case
 from autoseg.errors import ModelError, ShiftError
 from autoseg.inference.case_images import CaseImages
@@ -9,6 +11,8 @@ from autoseg.inference.model_folder import ModelFolder
 from autoseg.preprocessing.case_fingerprint import measure_images
 from planners.shift import Seen, Told
 from planners.span import Finding
+
+logger = logging.getLogger(__name__)
 
 
 class ShiftCheck:
@@ -24,6 +28,8 @@ class ShiftCheck:
         known = model.fingerprint
         self.seen = None if known is None else Seen.of(known, as_stored=model.plan.orientation == "as_stored")
         self.unlabelled = 0.0
+        if known is None:
+            logger.info("%s: has no fingerprint.json: whether cases are like its training cases is not judged", model.folder)
         if known is not None:
             self.unlabelled = sum(not any(case.label_voxels.values()) for case in known.cases) / len(known.cases)
 
