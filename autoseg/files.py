@@ -110,20 +110,21 @@ def replace_with(path: str | Path, writer: Callable[[Path], None]) -> None:
 
 
 @contextmanager
-def new_folder(path: str | Path) -> Iterator[Path]:
+def new_folder(path: str | Path, *, error: type[AutosegError] = AutosegError) -> Iterator[Path]:
     """A temporary folder that becomes `path` when the block ends well, and is removed when it does not: a whole folder or none.
 
     Write into it with the functions above. A kill leaves a folder with a temporary name beside `path`, never a part of it at `path`.
 
     Raises:
-        AutosegError: there is something at `path` already that is no empty folder, or the place cannot be written.
+        error: there is something at `path` already that is no empty folder.
+        AutosegError: the place cannot be written.
         ResourceError: as `write_bytes`.
     """
     path = Path(os.path.abspath(path))
     temporary = path.with_name(f"{TEMPORARY_PREFIX}{secrets.token_hex(6)}-{path.name[-120:]}")
     try:
         if os.path.lexists(path) and not (path.is_dir() and not path.is_symlink() and not any(path.iterdir())):
-            raise AutosegError(f"{path}: is there already and is not replaced. Name another folder, or remove it.")
+            raise error(f"{path}: is there already and is not replaced. Name another folder, or remove it.")
         os.makedirs(temporary)
         try:
             yield temporary
@@ -133,8 +134,8 @@ def new_folder(path: str | Path) -> Iterator[Path]:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
         _sync_folder(path.parent)
-    except OSError as error:
-        raise _write_error(path, error) from error
+    except OSError as failure:
+        raise _write_error(path, failure) from failure
 
 
 def remove_leftovers(folder: str | Path) -> tuple[str, ...]:

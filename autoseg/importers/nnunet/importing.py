@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-import os
-import secrets
-import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from autoseg import files
 from autoseg.dataset.case import list_names
 from autoseg.dataset.description import Description
-from autoseg.errors import AutosegError, ModelError
+from autoseg.errors import ModelError
 from autoseg.importers.nnunet.checkpoint import CHECKPOINTS, Checkpoint, read_checkpoint
 from autoseg.importers.nnunet.plans import Trained, native_plan, read_dataset_description
 from autoseg.importers.nnunet.source import ALL, DATASET, PLANS, SUMMARY, TrainedModel, find_model
@@ -106,7 +102,7 @@ def _import(trained: TrainedModel, chosen: tuple[str, ...], output: Path) -> Imp
         region_order=description.region_order,
         origin=f"nnU-Net v2, trainer {first.trainer}, plans {plan.name}, {CHECKPOINTS[trained.checkpoint]}",
     )
-    with _new_folder(output) as folder:
+    with files.new_folder(output, error=ModelError) as folder:
         for fold in chosen:
             saved = first if fold == chosen[0] else _of_same_model(read_checkpoint(trained.checkpoint_path(fold)), first)
             write_model_folder(folder, plan=plan, dataset=dataset, weights={fold: native_weights(saved, plan)})
@@ -162,27 +158,6 @@ def _of_same_model(checkpoint: Checkpoint, first: Checkpoint) -> Checkpoint:
         if mine != other:
             raise ModelError(f"{checkpoint.path}: has the {name} {mine!r}, {first.path} has {other!r}: these folds are no one model")
     return checkpoint
-
-
-@contextmanager
-def _new_folder(output: Path) -> Iterator[Path]:
-    """A temporary folder beside `output` that takes its place when the block ends well, and goes when it does not."""
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise ModelError(f"{output}: is there already. Name a new folder, or remove this one first")
-    try:
-        temporary = output.parent / f"{files.TEMPORARY_PREFIX}{secrets.token_hex(6)}"
-        temporary.mkdir(parents=True)
-    except OSError as error:
-        raise ModelError(f"{output}: cannot be written: {error.strerror}") from None
-    try:
-        yield temporary
-        if output.is_dir():
-            output.rmdir()
-        os.rename(temporary, output)
-    except OSError as error:
-        raise AutosegError(f"{output}: cannot be written: {error.strerror or error}") from None
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _write_figures(trained: TrainedModel, fold: str, folder: Path, description: Description) -> None:
