@@ -169,6 +169,20 @@ def _replacing(path: Path) -> Iterator[Path]:
         raise _write_error(path, error) from error
 
 
+def allocate(descriptor: int, size: int) -> None:
+    """Makes an open file `size` bytes long, with room on the disk for all of them.
+
+    Where room is only promised, writing into a memory map ends the process with a signal once the disk is full.
+
+    Raises:
+        OSError: there is no room.
+    """
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(descriptor, 0, size)
+    else:
+        os.ftruncate(descriptor, size)
+
+
 def _write_all(descriptor: int, data: bytes | bytearray | memoryview) -> None:
     rest = memoryview(data).cast("B")
     while rest:

@@ -62,8 +62,10 @@ def take_images(
         replace_nonfinite: as in `read_case_images`, for what is read from files here.
 
     Raises:
-        ImageError: an array without spacing, or of another number of axes; a file that is broken or not finite.
+        ImageError: no image at all; an array without spacing, or of another number of axes; a file that is broken or not finite.
     """
+    if isinstance(images, np.ndarray | list | tuple) and len(images) == 0:
+        raise _other_number(case, plan, 0)
     if isinstance(images, np.ndarray):
         return _from_array(images, spacing, case)
     if spacing is not None:
@@ -79,7 +81,7 @@ def take_images(
 def check_channels(images: Sequence[Image], plan: Plan, case: str, *, replace_nonfinite: bool = False) -> CaseImages:
     """The images as a case that can be predicted; raises as `read_case_images`."""
     if len(images) != len(plan.channels):
-        raise ImageError(f"case {case}: the model needs {len(plan.channels)} channels ({', '.join(plan.channels)}), found {len(images)}")
+        raise _other_number(case, plan, len(images))
     notes = []
     for image, channel in zip(images[1:], plan.channels[1:], strict=True):
         names = (plan.channels[0], channel)
@@ -94,6 +96,10 @@ def check_channels(images: Sequence[Image], plan: Plan, case: str, *, replace_no
     if is_blank:
         notes.append("every channel holds one constant value: there is nothing to segment, the mask is empty")
     return CaseImages(tuple(finite), tuple(dict.fromkeys(notes)), is_blank)
+
+
+def _other_number(case: str, plan: Plan, found: int) -> ImageError:
+    return ImageError(f"case {case}: the model needs {len(plan.channels)} channels ({', '.join(plan.channels)}), found {found}")
 
 
 def _from_array(array: np.ndarray, spacing: Sequence[float] | None, case: str) -> list[Image]:

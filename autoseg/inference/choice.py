@@ -81,6 +81,13 @@ class Members:
     names: tuple[str, ...] = ()
 
     @property
+    def called(self) -> dict[str, ModelFolder]:
+        """What each model is called -> the model; by its configuration where nothing else is said."""
+        names = self.names or tuple(model.dataset.configuration for model in self.models)
+        unique = names if len(set(names)) == len(names) else tuple(f"{name} ({place})" for place, name in enumerate(names, 1))
+        return dict(zip(unique, self.models, strict=True))
+
+    @property
     def packed(self) -> ModelFolder:
         """The first model with the others inside it, as they are passed on; one model without rules as it is."""
         first, *others = self.models

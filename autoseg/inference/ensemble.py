@@ -6,7 +6,6 @@ name on the disk, as float16, and are averaged plane by plane: classes x image i
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -18,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from autoseg import files
 from autoseg.errors import ResourceError
 from autoseg.images import Geometry
 from autoseg.inference.agreement import Agreement
@@ -151,11 +151,7 @@ def scratch_array(shape: Sequence[int], dtype: np.dtype, folder: Path | None = N
     place = folder or Path(tempfile.gettempdir())
     with tempfile.TemporaryFile(dir=place) as file:
         try:
-            # Room that is only promised would end the process with a signal when the disk is full.
-            if hasattr(os, "posix_fallocate"):
-                os.posix_fallocate(file.fileno(), 0, size)
-            else:
-                file.truncate(size)
+            files.allocate(file.fileno(), size)
         except OSError as error:
             raise ResourceError(
                 f"{place}: the probabilities of several models need {size / 1e9:.2f} GB on the disk for each ({error.strerror}). Free some "

@@ -13,9 +13,11 @@ from autoseg.dataset.folds import Folds
 from autoseg.dataset.prediction import find_cases
 from autoseg.dataset.workspace import Workspace
 from autoseg.errors import CasesFailed, DatasetError, ModelError
+from autoseg.inference.case_list import CaseResult
 from autoseg.inference.choice import read_choice
 from autoseg.inference.model_documents import finished_folds
-from autoseg.inference.predictor import CaseResult, Predictor
+from autoseg.inference.predictor import Predictor
+from autoseg.inference.records import Records
 from autoseg.inference.review import NAME as REVIEW_NAME
 from autoseg.inference.review import known, to_review, write_review
 from autoseg.networks.precision import Precision
@@ -133,7 +135,8 @@ def predict_folder(
         )
     finally:
         if done:
-            write_review(Path(output), known((result.case, result.review) for result in done))
+            # Of all that lies there: the folder may have been filled by several runs.
+            write_review(Path(output), Records(output).reviews())
     return PredictionResult(Path(output), folder, predictor.folds, results, tuple(notes))
 
 

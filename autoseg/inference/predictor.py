@@ -3,34 +3,29 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from autoseg import files
 from autoseg.dataset.case import Case
-from autoseg.errors import AutosegError, CasesFailed, DatasetError, ModelError
-from autoseg.images import Geometry, read_header, reorientation_for, write_mask
+from autoseg.errors import ModelError
+from autoseg.images import Geometry, reorientation_for
 from autoseg.inference.agreement import Agreement
-from autoseg.inference.case_images import CaseImages, check_channels, read_case_images, take_images
+from autoseg.inference.case_images import CaseImages, check_channels, take_images
+from autoseg.inference.case_list import CaseList, CaseResult, raise_failures
 from autoseg.inference.choice import Members, open_members
 from autoseg.inference.ensemble import PROBABILITY, Ensemble, ReadyCase
-from autoseg.inference.lookahead import Lookahead
 from autoseg.inference.memory import MemoryEstimate, check_fits
 from autoseg.inference.model_folder import ModelFolder
-from autoseg.inference.outputs import output_files, probabilities_path, refuse_to_overwrite, writable_folder
-from autoseg.inference.records import Record, Records, hash_inputs
+from autoseg.inference.outputs import refuse_to_overwrite, writable_folder
 from autoseg.inference.review import Review
 from autoseg.inference.segmenter import Segmenter
 from autoseg.inference.shift import ShiftCheck
 from autoseg.inference.stages import Stage
 from autoseg.networks.precision import Precision, choose_device, choose_precision
-from autoseg.resources import available_memory
 from planners.span import Finding
 
 logger = logging.getLogger(__name__)
@@ -60,19 +55,7 @@ class Prediction:
 
 
 @dataclass(frozen=True)
-class CaseResult:
-    """One case of a list: where its mask lies, what was noted, whether it was there already, and how much it is to be trusted."""
-
-    case: str
-    path: Path
-    notes: tuple[str, ...]
-    seconds: float
-    skipped: bool = False
-    review: Review | None = None
-
-
-@dataclass(frozen=True)
-class _Waiting:
+class Waiting:
     """A case that waits for the networks, and what lies outside what training has seen."""
 
     ready: ReadyCase
@@ -80,6 +63,7 @@ class _Waiting:
 
     @property
     def notes(self) -> tuple[str, ...]:
+        """What was found on the way, for people."""
         return tuple(dict.fromkeys((*self.ready.notes, *(finding.text for finding in self.findings))))
 
 
@@ -126,7 +110,7 @@ class Predictor:
         self.ensemble = Ensemble(tuple(stages), members.rules)
         self.stage = stages[0]
         self.folds = self.stage.folds
-        self.shift = ShiftCheck(self.model)
+        self.shift = ShiftCheck(members.called)
 
     @property
     def plan(self) -> Any:
@@ -167,15 +151,18 @@ class Predictor:
         Raises:
             ImageError, GeometryError: the image is broken, not finite, or its channels do not fit each other or the model.
             ShiftError: it is refused as `strict` asks.
+            ModelError: `strict` is asked for, and a model tells nothing of its training cases.
             ResourceError: the memory does not suffice; found before starting.
         """
+        if strict:
+            self.shift.check_strict()
         taken = take_images(images, self.plan, spacing=spacing, case=case, replace_nonfinite=replace_nonfinite)
-        check_fits(self._estimate(taken[0].geometry, 0), case)
-        waiting = self._prepare(check_channels(taken, self.plan, case, replace_nonfinite=replace_nonfinite), case, strict)
+        check_fits(self.estimate_of(taken[0].geometry, 0, tell=True), case)
+        waiting = self.prepare(check_channels(taken, self.plan, case, replace_nonfinite=replace_nonfinite), case, strict)
         del taken
         geometry = waiting.ready.geometry
         target = np.empty((len(self.segmenter.label_values), *geometry.shape), PROBABILITY) if probabilities else None
-        mask, review = self._segment(waiting, case, target)
+        mask, review = self.segment(waiting, case, target)
         return Prediction(mask, geometry, waiting.notes, target, review)
 
     def predict_cases(
@@ -212,41 +199,16 @@ class Predictor:
             CasesFailed: some cases failed; the others are done.
             AutosegError: the only case failed: its own error.
             DatasetError: a mask would replace one of the input files; nothing is written then.
+            ModelError: `strict` is asked for, and a model tells nothing of its training cases; nothing is written then.
         """
         folder = Path(folder)
-        refuse_to_overwrite(cases, (output for case in cases for output in output_files(self._mask_path(folder, case), save_probabilities)))
-        folder = writable_folder(folder)
-        records = Records(folder)
-        key = files.sha256_json(self.settings)
-        results: dict[str, CaseResult] = {}
-        errors: list[Exception] = []
-        if resume:
-            results = self._finished(cases, records, key, save_probabilities, strict)
-            logger.info("%d of %d cases are predicted already", len(results), len(cases))
-            for result in results.values():
-                report(result)
-        waiting = [case for case in cases if case.name not in results]
-        with Lookahead(lambda case: self._read(case, replace_nonfinite, strict), self._room_for_next, enabled=prefetch) as lookahead:
-            for case, following in zip_longest(waiting, waiting[1:]):
-                started = time.monotonic()
-                path = self._mask_path(folder, case)
-                try:
-                    taken = lookahead.take(case)
-                    if following is not None:
-                        lookahead.start(following)
-                    review = self._write(taken, case.name, path, save_probabilities)
-                    hashes = {file.name: files.sha256_file(file) for file in output_files(path, save_probabilities)}
-                    records.add(Record(case.name, key, hash_inputs(case), hashes, taken.notes, review))
-                except (AutosegError, OSError, MemoryError) as error:
-                    logger.error("%s", error)
-                    errors.append(error)
-                    continue
-                results[case.name] = CaseResult(case.name, path, taken.notes, time.monotonic() - started, review=review)
-                report(results[case.name])
-        if raise_single and len(cases) + len(failures) == 1 and (errors or failures):
-            raise errors[0] if errors else DatasetError(failures[0])
-        if errors or failures:
-            raise CasesFailed([*failures, *(str(error) for error in errors)], len(results))
+        if strict:
+            self.shift.check_strict()
+        run = CaseList(self, folder, save_probabilities, replace_nonfinite, strict)
+        refuse_to_overwrite(cases, (output for case in cases for output in run.outputs(case)))
+        writable_folder(folder)
+        results, errors = run.predict(cases, resume=resume, prefetch=prefetch, report=report)
+        raise_failures(errors, failures, done=len(results), cases=len(cases), raise_single=raise_single)
         return tuple(results[case.name] for case in cases)
 
     def estimate(self, shape: Sequence[int], spacing: Sequence[float], value_bytes: int = 4) -> MemoryEstimate:
@@ -258,67 +220,24 @@ class Predictor:
         """
         return self.ensemble.estimate(shape, spacing, value_bytes)
 
-    def _estimate(self, geometry: Geometry, value_bytes: int) -> MemoryEstimate:
+    def estimate_of(self, geometry: Geometry, value_bytes: int, *, tell: bool = False) -> MemoryEstimate:
+        """As `estimate`, of an image as it is stored; `tell`: in the log too."""
         geometry = reorientation_for(geometry, self.plan.orientation).apply_geometry(geometry)
         estimate = self.estimate(geometry.shape, geometry.spacing, value_bytes)
-        level = logging.INFO if estimate.peak > WORTH_TELLING else logging.DEBUG
-        logger.log(level, "image of %s voxels: about %s of memory", "x".join(map(str, geometry.shape)), estimate)
+        if tell:
+            level = logging.INFO if estimate.peak > WORTH_TELLING else logging.DEBUG
+            logger.log(level, "image of %s voxels: about %s of memory", "x".join(map(str, geometry.shape)), estimate)
         return estimate
 
-    def _finished(self, cases: Sequence[Case], records: Records, key: str, save_probabilities: bool, strict: bool) -> dict[str, CaseResult]:
-        done = {}
-        for case in cases:
-            path = self._mask_path(records.folder, case)
-            record = records.complete(case, key, [file.name for file in output_files(path, save_probabilities)])
-            refused = strict and record is not None and (record.review is None or record.review.findings)
-            if record is not None and not refused:
-                done[case.name] = CaseResult(case.name, path, record.notes, 0.0, True, record.review)
-        return done
-
-    def _mask_path(self, folder: Path, case: Case) -> Path:
-        return folder / f"{case.name}{self.plan.file_ending}"
-
-    def _room_for_next(self, case: Case) -> bool:
-        """Whether another case can be prepared while this one is predicted."""
-        try:
-            header = read_header(case.images[0].path)
-            estimate = self.estimate(header.shape, header.spacing)
-        except AutosegError:
-            return True  # reading it will say what is wrong
-        together = estimate.peak + estimate.prepared + estimate.images + estimate.preparing
-        return together < available_memory()
-
-    def _read(self, case: Case, replace_nonfinite: bool, strict: bool) -> _Waiting:
-        header = read_header(case.images[0].path, case=case.name)
-        check_fits(self._estimate(header.geometry, np.dtype(header.dtype).itemsize), case.name)
-        return self._prepare(read_case_images(case, self.plan, replace_nonfinite=replace_nonfinite), case.name, strict)
-
-    def _prepare(self, images: CaseImages, case: str, strict: bool) -> _Waiting:
+    def prepare(self, images: CaseImages, case: str, strict: bool = False) -> Waiting:
+        """A case ready for the networks; raises ShiftError where it is refused as `strict` asks."""
         findings = self.shift.judge(images, case, strict=strict)
-        return _Waiting(self.ensemble.prepare(images), findings)
+        return Waiting(self.ensemble.prepare(images), findings)
 
-    def _segment(
-        self, waiting: _Waiting, case: str, probabilities: np.ndarray | None, scratch: Path | None = None
+    def segment(
+        self, waiting: Waiting, case: str, probabilities: np.ndarray | None, scratch: Path | None = None
     ) -> tuple[np.ndarray, Review]:
+        """The mask of a prepared case on its image's own grid, and how much it is to be trusted; arguments as `Ensemble.segment`."""
         agreement = Agreement(self.segmenter.has_regions)
         mask = self.ensemble.segment(waiting.ready, case, probabilities, scratch, agreement)
         return mask, Review.of(agreement, waiting.findings, found=bool(mask.any()), unlabelled=self.shift.unlabelled)
-
-    def _write(self, waiting: _Waiting, case: str, path: Path, save_probabilities: bool) -> Review:
-        geometry = waiting.ready.geometry
-        if not save_probabilities:
-            mask, review = self._segment(waiting, case, None, path.parent)
-            write_mask(path, mask, geometry)
-            return review
-        found: list[Review] = []
-
-        def write(temporary: Path) -> None:
-            shape = (len(self.segmenter.label_values), *geometry.shape)
-            target = np.lib.format.open_memmap(temporary, mode="w+", dtype=PROBABILITY, shape=shape)
-            mask, review = self._segment(waiting, case, target, path.parent)
-            write_mask(path, mask, geometry)
-            target.flush()
-            found.append(review)
-
-        files.replace_with(probabilities_path(path), write)
-        return found[0]

@@ -64,6 +64,14 @@ class Records:
         except OSError:
             return None
 
+    def reviews(self) -> dict[str, Review]:
+        """Case -> its review, of all that are still in the folder, whichever run or process predicted them."""
+        return {
+            case: record.review
+            for case, record in self._known.items()
+            if record.review is not None and any((self.folder / name).is_file() for name in record.outputs)
+        }
+
     def add(self, record: Record) -> None:
         """Appends a record, on the disk when this returns."""
         review = record.review.to_dict() if record.review else None

@@ -43,20 +43,22 @@ class Review:
     findings: tuple[Finding, ...] = ()
 
     @staticmethod
-    def of(agreement: Agreement, findings: tuple[Finding, ...], *, found: bool, unlabelled: float) -> Review:
+    def of(agreement: Agreement, findings: tuple[Finding, ...], *, found: bool, unlabelled: float | None) -> Review:
         """The review of a finished case.
 
         Args:
             agreement: after the last tile.
             found: whether the mask has anything.
-            unlabelled: share of the training cases in which nothing was labelled.
+            unlabelled: share of the training cases in which nothing was labelled; None where that is not known.
         """
         reasons = [finding.text for finding in findings]
         agreed, sure = agreement.agreement, agreement.confidence
         quality = agreed if agreed is not None else sure
         if not found:
             quality = unlabelled
-            if unlabelled <= RARELY_EMPTY:
+            if unlabelled is None:
+                reasons.append("nothing was found; whether training images were without anything labelled is not known")
+            elif unlabelled <= RARELY_EMPTY:
                 reasons.append("nothing was found; of the training images nearly all have something labelled")
         elif agreed is not None and agreed < AGREE_AT_LEAST:
             reasons.append(f"folds or flips disagree: the Dice of their masks among each other is {agreed:.2f}")

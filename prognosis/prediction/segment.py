@@ -14,7 +14,8 @@ from autoseg.dataset.workspace import Workspace
 from autoseg.errors import AutosegError, CasesFailed
 
 if TYPE_CHECKING:
-    from autoseg.inference.predictor import CaseResult, Predictor
+    from autoseg.inference.case_list import CaseResult
+    from autoseg.inference.predictor import Predictor
     from autoseg.networks.precision import Precision
 
 logger = logging.getLogger(__name__)

@@ -85,6 +85,9 @@ def test_equal_folds_agree_and_nothing_found_is_nothing_told():
     assert Review.of(empty, (), found=False, unlabelled=0.0).score == 0
     assert Review.of(empty, (), found=False, unlabelled=0.0).reasons
     assert Review.of(empty, (), found=False, unlabelled=0.4).score == 0.4
+    unknown = Review.of(empty, (), found=False, unlabelled=None)
+    assert unknown.score == 0
+    assert unknown.reasons == ("nothing was found; whether training images were without anything labelled is not known",)
 
 
 @pytest.mark.parametrize("folds", [("0",), ("0", "1", "2")])
@@ -94,7 +97,7 @@ def test_masks_are_the_same_bits_with_and_without_listening(make_model, plan, fo
     geometry = Geometry((11, 13, 12), (2.0, 2.0, 2.0))
     images = [Image(rng.normal(0, scale, geometry.shape).astype(np.float32), geometry) for scale in (200, 3)]
     found = predictor.predict(images, probabilities=True)
-    waiting = predictor._prepare(predictor_images(images, predictor), "image", False)
+    waiting = predictor.prepare(predictor_images(images, predictor), "image")
     silent = np.empty_like(found.probabilities)
     mask = predictor.ensemble.segment(waiting.ready, "image", silent)
     assert np.array_equal(mask, found.mask)

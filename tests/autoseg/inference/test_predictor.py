@@ -1,5 +1,6 @@
 """Prediction end to end, against a naive computation with whole logits in memory and scikit-image, and by its symmetries."""
 
+import errno
 import itertools
 import json
 import logging
@@ -253,6 +254,9 @@ def test_wrong_inputs_say_what_is_wrong(predictor):
     one, two = picture((6, 6, 6), (2.0, 2.0, 2.0))
     with pytest.raises(ImageError, match=r"needs 2 channels \(CT, PT\), found 1"):
         predictor.predict([one])
+    for nothing in ([], np.zeros((0, 6, 6, 6), np.float32)):
+        with pytest.raises(ImageError, match=r"needs 2 channels \(CT, PT\), found 0"):
+            predictor.predict(nothing)
     with pytest.raises(ImageError, match="needs its spacing"):
         predictor.predict(np.stack([one.array, two.array]))
     with pytest.raises(ImageError, match="needs its spacing"):
@@ -367,6 +371,22 @@ def test_probabilities_of_a_case_are_a_plain_array_on_the_image_grid(predictor, 
     expected = predictor.predict([source.path for source in case.images], probabilities=True)
     assert np.array_equal(written, expected.probabilities)
     assert probabilities_path(Path("a/b.c.nii.gz")) == Path("a/b.c.probabilities.npy")
+
+
+def test_probabilities_take_their_room_before_the_network_runs(predictor, tmp_path, monkeypatch):
+    """A full disk would end the process with a signal where room is only promised to a memory map."""
+    asked = []
+
+    def full(descriptor, offset, size):
+        asked.append(size)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    monkeypatch.setattr(predictor, "segment", lambda *arguments: pytest.fail("the network ran"))
+    with pytest.raises(ResourceError, match=r"P0\.probabilities\.npy: No space left on device"):
+        predictor.predict_cases(write_cases(tmp_path, 1), tmp_path / "out", save_probabilities=True)
+    assert asked[0] > 3 * 9 * 10 * 11 * 2
+    assert not list((tmp_path / "out").iterdir())
 
 
 def test_a_folder_that_cannot_be_written_is_an_error_before_any_work(predictor, tmp_path, monkeypatch):

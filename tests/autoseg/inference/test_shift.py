@@ -11,10 +11,12 @@ from scipy.ndimage import gaussian_filter
 from autoseg.dataset.case import Case
 from autoseg.errors import CasesFailed, ModelError, ShiftError
 from autoseg.images import Geometry, Image, write_image
+from autoseg.inference.choice import Members
+from autoseg.inference.model_folder import ModelFolder
 from autoseg.inference.model_writing import write_model_folder
 from autoseg.inference.predict import predict_folder
 from autoseg.inference.predictor import Predictor
-from autoseg.preprocessing.case_fingerprint import fingerprint_images
+from autoseg.preprocessing.case_fingerprint import fingerprint_images, measure_images
 from planners.fingerprint import merge
 
 QUICKLY = {"mirroring": False, "workers": 0, "device": "cpu"}
@@ -92,6 +94,76 @@ def test_strict_refuses_and_needs_a_fingerprint(model, make_model, tiny):
         untold.predict(PERTURBED["nothing"][0], strict=True)
 
 
+def test_strict_without_a_fingerprint_stops_before_any_case(make_model, tiny, inputs, tmp_path):
+    untold = make_model(tiny.plan(spacing=(8.0,) * 3), name="untold", fingerprint=False)
+    with pytest.raises(ModelError, match=r"no fingerprint.json.*Predict without --strict"):
+        predict_folder([inputs], tmp_path / "out", model=untold, **QUICKLY, strict=True)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture
+def others(tmp_path, tiny, training):
+    """Models of the same plan: trained on PET in Bq/ml; on the first's cases; without a fingerprint."""
+
+    def write(name, fingerprint):
+        plan = tiny.plan(spacing=(8.0, 8.0, 8.0))
+        return write_model_folder(
+            tmp_path / name,
+            plan=plan,
+            dataset=tiny.dataset(plan),
+            fingerprint=fingerprint,
+            weights={"0": tiny.network(plan, seed=1).state_dict()},
+        )
+
+    cases = []
+    for number in range(10):
+        ct, pet = scan(number)
+        mask = Image(np.zeros(SHAPE, np.uint8), Geometry(SHAPE, SPACING))
+        cases.append(fingerprint_images(Case(f"Q{number}", ()), images_of(ct, pet * 7000), mask, "canonical", channels=("CT", "PT")))
+    becquerel = merge(training.channels, training.labels, cases)
+    return {"becquerel": write("becquerel", becquerel), "same": write("same", training), "untold": write("untold", None)}
+
+
+def together(*folders, names=()):
+    return Predictor(Members(tuple(ModelFolder.open(folder) for folder in folders), (), names), device="cpu", mirroring=False)
+
+
+def test_a_case_is_judged_by_what_each_model_has_seen(model, others):
+    pair = together(model, others["becquerel"], names=("default", "other"))
+    (finding,) = pair.predict(PERTURBED["PET in Bq/ml"][0]).review.findings
+    assert (finding.measure, finding.channel) == ("intensity", "PT")
+    assert finding.text.startswith("for default, intensity, mean of PT")
+    (finding,) = pair.predict(PERTURBED["nothing"][0]).review.findings
+    assert finding.text.startswith("for other, intensity, mean of PT")
+    (finding,) = pair.predict(images_of(CT, PET * 7000, (18.0, 5.0, 4.0))).review.findings[:1]
+    assert finding.text.startswith("spacing along z: 18 mm; the training images have 6 to 6"), "outside of what both have seen"
+    with pytest.raises(ShiftError, match=r"unlike the training images.*\n  - for other, intensity"):
+        pair.predict(PERTURBED["nothing"][0], strict=True)
+
+
+def test_models_of_the_same_cases_are_one_judge(model, others, monkeypatch):
+    measured = []
+    monkeypatch.setattr("autoseg.inference.shift.measure_images", lambda *given: measured.append(1) or measure_images(*given))
+    pair = together(model, others["same"])
+    assert pair.predict(PERTURBED["nothing"][0]).review.findings == ()
+    (finding,) = pair.predict(PERTURBED["PET in Bq/ml"][0]).review.findings
+    assert finding.text.startswith("intensity, mean of PT")
+    assert len(measured) == 2
+
+
+def test_a_model_that_tells_nothing_leaves_the_judging_to_the_others(model, others):
+    pair = together(others["untold"], model)
+    assert [finding.measure for finding in pair.predict(PERTURBED["PET in Bq/ml"][0]).review.findings] == ["intensity"]
+    with pytest.raises(ModelError, match=r"untold: has no fingerprint.json"):
+        pair.predict(PERTURBED["nothing"][0], strict=True)
+
+
+def test_how_many_training_cases_were_empty_is_the_least_that_any_model_knows(model, others):
+    assert together(others["untold"]).shift.unlabelled is None
+    assert together(others["becquerel"]).shift.unlabelled == 1
+    assert together(others["becquerel"], model, others["untold"]).shift.unlabelled == 0
+
+
 def write_case(folder, name, images):
     folder.mkdir(exist_ok=True)
     for channel, image in enumerate(images):
@@ -134,6 +206,16 @@ def test_the_command_refuses_such_cases_and_does_the_others(run, model, inputs, 
     assert sorted(row.split(",")[0] for row in rows[1:]) == ["A", "C"]
     for name in "AC":
         assert (tmp_path / "strict" / f"{name}.nii.gz").read_bytes() == (tmp_path / "out" / f"{name}.nii.gz").read_bytes()
+
+
+def test_the_list_holds_what_earlier_runs_left_in_the_folder(model, inputs, tmp_path):
+    files = {name: sorted(inputs.glob(f"{name}_*")) for name in "ABC"}
+    for name in "ABC":
+        predict_folder(files[name], tmp_path / "out", model=model, **QUICKLY)
+    (tmp_path / "out" / "C.nii.gz").unlink()
+    predict_folder(files["A"], tmp_path / "out", model=model, **QUICKLY)
+    rows = (tmp_path / "out" / "review.csv").read_text().splitlines()
+    assert [row.split(",")[0] for row in rows[1:]] == ["B", "A"]
 
 
 def test_resuming_keeps_reviews_and_strict_judges_anew(model, inputs, tmp_path):
