@@ -7,15 +7,14 @@ against that directory, and the content of every file that the manifest lists, r
 from __future__ import annotations
 
 import hashlib
+import io
 import shutil
-import stat
 import struct
 import tempfile
-import unicodedata
 import weakref
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -23,26 +22,16 @@ from pathlib import Path, PurePosixPath
 from autoseg import files
 from autoseg.errors import ModelError
 from autoseg.inference import model_manifest as manifest
+from autoseg.inference.archive_directory import PICKLED, check_directory
 from autoseg.inference.ensemble_document import NAME as ENSEMBLE_NAME
 from autoseg.inference.ensemble_document import member_folders
 from autoseg.inference.model_documents import CARD_NAME, PLAN_NAME, PREVIOUS_NAME, fold_of
 
-PICKLED = {".pt", ".pth", ".pkl", ".pickle", ".bin", ".ckpt", ".joblib", ".npz", ".dill", ".model"}
-"""Endings of formats that are, or may hold, pickles."""
-
-MAX_UNPACKED_BYTES = 20 << 30
+MAX_DIRECTORY_BYTES = 16 << 20
+"""Of the list of an archive's files, which is held in memory with some ten times its size before its entries can be counted."""
 MAX_DOCUMENT_BYTES = 256 << 20
-MAX_ENTRIES = 100_000
-MAX_NAME = 400
-MAX_RATIO = 200
-"""How many times its packed size a file may unpack to, from `RATIO_FROM_BYTES` on: JSON reaches 50, weights 2."""
-RATIO_FROM_BYTES = 1 << 20
 
-_METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
-_ENCRYPTED = 0x1
-_LOCAL_HEADER = 30
 _CHUNK = 1 << 20
-_DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{number}" for port in ("com", "lpt") for number in range(1, 10))}
 _DAMAGED = (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, ValueError, OverflowError, struct.error)
 """What zipfile raises about a file's content: damaged or cut short, encrypted (RuntimeError), nonsense in a header, the disk."""
 
@@ -110,7 +99,7 @@ def unpack_chosen(archive: Path, target: Path, wanted: Callable[[PurePosixPath],
     """
     with opened_archive(archive) as opened:
         entries = opened.infolist()
-        _check_directory(entries, opened.start_dir, str(archive), wanted)
+        check_directory(entries, opened.start_dir, str(archive), wanted)
         chosen = [entry for entry in entries if not entry.is_dir() and wanted(PurePosixPath(entry.filename))]
         _check_room(chosen, target, archive)
         for entry in chosen:
@@ -121,10 +110,20 @@ def unpack_chosen(archive: Path, target: Path, wanted: Callable[[PurePosixPath],
 def opened_archive(archive: Path) -> Iterator[zipfile.ZipFile]:
     """The zip archive, open; what goes wrong while reading it is a ModelError that names it."""
     try:
-        with zipfile.ZipFile(archive) as opened:
+        with open(archive, "rb", buffering=0) as raw, _Bounded(raw) as stream, zipfile.ZipFile(stream) as opened:
             yield opened
     except _DAMAGED as error:
         raise ModelError(f"{archive}: cannot be unpacked: {error}. Get it again from where it came") from None
+
+
+class _Bounded(io.BufferedReader):
+    """A file that is read in small pieces only: what zipfile wants at once is the archive's directory."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """As of any file; BadZipFile where more is wanted than any honest directory has."""
+        if size is not None and size > MAX_DIRECTORY_BYTES:
+            raise zipfile.BadZipFile(f"its list of files takes {size >> 20} MiB; a model's takes at most {MAX_DIRECTORY_BYTES >> 20}")
+        return super().read(size)
 
 
 def inspect(opened: zipfile.ZipFile, source: str) -> Contents:
@@ -134,7 +133,7 @@ def inspect(opened: zipfile.ZipFile, source: str) -> Contents:
         ModelError: as `unpack`.
     """
     entries = opened.infolist()
-    _check_directory(entries, opened.start_dir, source)
+    check_directory(entries, opened.start_dir, source)
     names = {entry.filename: entry for entry in entries if not entry.is_dir()}
     prefix = _model_prefix(names, source)
     members, listed = _model(opened, {name.removeprefix(prefix): entry for name, entry in names.items() if name.startswith(prefix)}, source)
@@ -158,14 +157,23 @@ def _model(
     for name, member in members.items():
         if not fold_of(name):
             _small(member, source)
+    folders = _by_folder(inside)
     for folder in (PREVIOUS_NAME, *(member_folders(inside) if ENSEMBLE_NAME in listed else [])):
-        before = f"{folder}/"
-        nested = {name.removeprefix(before): entry for name, entry in inside.items() if name.startswith(before)}
-        if nested:
-            more, more_listed = _model(opened, nested, f"{source}, {folder}")
-            members |= {before + name: member for name, member in more.items()}
-            listed |= {before + name: entry for name, entry in more_listed.items()}
+        if folder in folders:
+            more, more_listed = _model(opened, folders[folder], f"{source}, {folder}")
+            members |= {f"{folder}/{name}": member for name, member in more.items()}
+            listed |= {f"{folder}/{name}": entry for name, entry in more_listed.items()}
     return members, listed
+
+
+def _by_folder(inside: Mapping[str, zipfile.ZipInfo]) -> dict[str, dict[str, zipfile.ZipInfo]]:
+    """Folder -> what lies in and below it, found in one pass: an archive may have as many folders as files."""
+    found: dict[str, dict[str, zipfile.ZipInfo]] = {}
+    for name, entry in inside.items():
+        folder, slash, rest = name.partition("/")
+        if slash:
+            found.setdefault(folder, {})[rest] = entry
+    return found
 
 
 def check_contents(opened: zipfile.ZipFile, contents: Contents, source: str) -> None:
@@ -230,92 +238,3 @@ def _check_room(members: Iterable[zipfile.ZipInfo], target: Path, archive: Path)
     total, free = sum(member.file_size for member in members), shutil.disk_usage(target).free
     if total > free:
         raise ModelError(f"{archive}: would unpack to {total / 2**30:.1f} GiB; {free / 2**30:.1f} GiB are free in {target}")
-
-
-def _check_directory(
-    entries: Sequence[zipfile.ZipInfo], end: int, source: str, wanted: Callable[[PurePosixPath], bool] | None = None
-) -> None:
-    """Refuses what no honest archive of a model holds, from the archive's directory alone.
-
-    Args:
-        end: where the directory starts and the files' bytes end.
-        wanted: which files will be read, pickles among them; None means any, and no pickles anywhere.
-    """
-    if len(entries) > MAX_ENTRIES:
-        raise ModelError(f"{source}: holds {len(entries)} files; a model has at most {MAX_ENTRIES}")
-    read = [entry for entry in entries if wanted is None or wanted(PurePosixPath(entry.filename))]
-    for problem_of, checked in ((_name_problem, entries), (_kind_problem, entries), (_size_problem, read)):
-        for entry in checked:
-            if problem := problem_of(entry):
-                raise ModelError(f"{source}: holds {entry.orig_filename[:MAX_NAME]!r}, {problem}; refused before anything was written")
-    if wanted is None and (pickled := next((entry.filename for entry in entries if _ending(entry) in PICKLED), None)):
-        raise ModelError(
-            f"{source}: holds {pickled!r}: a pickled file can run any code when it is opened; refused before anything was written"
-        )
-    if repeated := _repeated(entries):
-        raise ModelError(
-            f"{source}: holds {repeated!r} twice (on some disk at least: letter case does not count there, and a file cannot be a "
-            "folder as well); refused before anything was written"
-        )
-    total = sum(entry.file_size for entry in read)
-    if total > MAX_UNPACKED_BYTES:
-        raise ModelError(f"{source}: would unpack to {total / 2**30:.1f} GiB; a model has at most {MAX_UNPACKED_BYTES / 2**30:.1f}")
-    ordered = sorted(entries, key=lambda entry: entry.header_offset)
-    starts = [entry.header_offset for entry in ordered]
-    for entry, following in zip(ordered, [*starts[1:], end], strict=True):
-        if entry.header_offset < 0 or entry.header_offset + _LOCAL_HEADER + entry.compress_size > following:
-            raise ModelError(
-                f"{source}: {entry.filename!r} shares bytes with another file, as in a bomb; refused before anything was written"
-            )
-
-
-def _ending(entry: zipfile.ZipInfo) -> str:
-    return PurePosixPath(entry.filename).suffix.lower()
-
-
-def _name_problem(entry: zipfile.ZipInfo) -> str | None:
-    name = entry.orig_filename  # zipfile cuts the other one at a NUL
-    parts = name.removesuffix("/").split("/")
-    if len(name) > MAX_NAME:
-        return f"a name of {len(name)} letters"
-    if name.startswith("/") or ".." in parts or "\\" in name or ":" in name:
-        return "which points out of it"
-    if any(unicodedata.category(letter) in {"Cc", "Cf", "Cs"} for letter in name):
-        return "a name with control characters"
-    if any(part in {"", "."} or part != part.strip() or part.endswith(".") or part.split(".")[0].lower() in _DEVICES for part in parts):
-        return "a name that some systems read as another"
-    return None
-
-
-def _kind_problem(entry: zipfile.ZipInfo) -> str | None:
-    kind = stat.S_IFMT(entry.external_attr >> 16)
-    if kind == stat.S_IFLNK:
-        return "a link"
-    if kind not in {0, stat.S_IFDIR if entry.is_dir() else stat.S_IFREG}:
-        return "which is no plain file"
-    if entry.flag_bits & _ENCRYPTED:
-        return "which is encrypted"
-    return None if entry.compress_type in _METHODS else f"packed with method {entry.compress_type}, not stored or deflated"
-
-
-def _size_problem(entry: zipfile.ZipInfo) -> str | None:
-    if entry.is_dir():
-        return "a folder with content" if entry.file_size else None
-    if entry.file_size < RATIO_FROM_BYTES or entry.file_size <= MAX_RATIO * entry.compress_size:
-        return None
-    return f"which unpacks to {entry.file_size / max(entry.compress_size, 1):.0f} times its {entry.compress_size} bytes, as a bomb does"
-
-
-def _repeated(entries: Sequence[zipfile.ZipInfo]) -> str | None:
-    """A name that another entry has as well, or that is a file here and a folder there; None where all differ."""
-    seen: set[str] = set()
-    folders: set[str] = set()
-    keys = [(entry, unicodedata.normalize("NFC", entry.filename.removesuffix("/")).casefold()) for entry in entries]
-    for _, key in keys:
-        parts = key.split("/")
-        folders |= {"/".join(parts[:length]) for length in range(1, len(parts))}
-    for entry, key in keys:
-        if key in seen or (not entry.is_dir() and key in folders):
-            return entry.filename
-        seen.add(key)
-    return None

@@ -10,11 +10,13 @@ import shutil
 import signal
 import struct
 import zipfile
+import zlib
 from pathlib import Path
 
 import pytest
 
 from autoseg.commands import convert
+from autoseg.inference import model_archive
 from autoseg.inference.model_exchange import export_model
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "model-1" / "model"
@@ -168,6 +170,48 @@ def test_a_link_to_a_folder_that_a_file_would_be_written_through(packed, importe
     assert "a link" in said
 
 
+def unicode_path(name, other):
+    """Info-ZIP's extra field that gives a file another name, valid for `name`."""
+    content = struct.pack("<BL", 1, zlib.crc32(name.encode())) + other.encode()
+    return struct.pack("<HH", 0x7075, len(content)) + content
+
+
+@pytest.mark.parametrize("other", ["../../evil", "plan.json", "weights.pth", "\u00e9.txt"])
+def test_another_name_in_the_extra_fields(other, packed, imported):
+    """Readers that know the field take it for the name; those that do not take the plain one."""
+    before = struct.pack("<HHL", 0x5455, 4, 0)  # a time stamp in front of it
+    status, said = imported(with_entry(packed, "notes.txt", extra=before + unicode_path("notes.txt", other)))
+    assert status == 2
+    assert "holds 'notes.txt', which is given another name beside this one" in said
+
+
+def test_the_same_name_in_the_extra_fields_is_harmless(packed, imported):
+    assert imported(with_entry(packed, "notes.txt", extra=unicode_path("notes.txt", "notes.txt")))[0] == 0
+
+
+def test_a_list_of_files_that_would_fill_the_memory(packed, imported, monkeypatch):
+    """It is refused by its size, before the names in it are taken apart."""
+    monkeypatch.setattr("autoseg.inference.model_archive.MAX_DIRECTORY_BYTES", 300)
+    monkeypatch.setattr(zipfile.ZipInfo, "_decodeExtra", lambda *given: pytest.fail("the list was read"))
+    status, said = imported(packed)
+    assert status == 2
+    assert "its list of files takes 0 MiB; a model's takes at most 0" in said
+
+
+def test_many_models_inside_one_another_are_judged_in_one_pass(packed, imported, monkeypatch):
+    """Each file is looked at once a level, not once for each of as many folders."""
+    looked = []
+    by_folder = model_archive._by_folder
+    monkeypatch.setattr(model_archive, "_by_folder", lambda inside: looked.append(len(inside)) or by_folder(inside))
+    ensemble = json.dumps({"schema": "autoseg-ensemble/1", "members": ["m"] * 31, "postprocessing": []}).encode()
+    contents = {entry.filename: content for entry, content in entries_of(packed)}
+    members = {f"member_{number}/{name}": content for number in range(1, 31) for name, content in contents.items()}
+    data = with_content(packed, {"ensemble.json": ensemble})
+    status, said = imported(archive_of([*((entry.filename, content) for entry, content in entries_of(data)), *members.items()]))
+    assert (status, said) == (0, "")
+    assert sum(looked) <= 2 * (len(contents) + 1 + len(members))
+
+
 def test_a_bomb_by_its_ratio(packed, imported):
     for name in ("extra.txt", "metadata.json"):
         others = [(entry, content) for entry, content in entries_of(packed) if entry.filename != name]
@@ -204,12 +248,12 @@ def test_a_size_that_is_not_the_announced_one(size, packed, imported):
 
 
 def test_too_many_files_or_bytes(packed, imported, monkeypatch):
-    monkeypatch.setattr("autoseg.inference.model_archive.MAX_ENTRIES", 5)
+    monkeypatch.setattr("autoseg.inference.archive_directory.MAX_ENTRIES", 5)
     status, said = imported(packed)
     assert (status, "a model has at most 5" in said) == (2, True)
     monkeypatch.undo()
     monkeypatch.setattr("autoseg.commands.entry._start_log", lambda verbose: None)
-    monkeypatch.setattr("autoseg.inference.model_archive.MAX_UNPACKED_BYTES", 1000)
+    monkeypatch.setattr("autoseg.inference.archive_directory.MAX_UNPACKED_BYTES", 1000)
     status, said = imported(packed)
     assert (status, "would unpack to" in said) == (2, True)
 

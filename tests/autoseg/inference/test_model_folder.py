@@ -242,7 +242,7 @@ def test_an_archive_with_damaged_compressed_bytes_is_told(model, tmp_path, at):
 
 def test_an_archive_with_a_link_or_too_many_bytes_is_refused(model, tmp_path, monkeypatch):
     archive = zipped(model, tmp_path / "model")
-    monkeypatch.setattr("autoseg.inference.model_archive.MAX_UNPACKED_BYTES", 1000)
+    monkeypatch.setattr("autoseg.inference.archive_directory.MAX_UNPACKED_BYTES", 1000)
     with pytest.raises(ModelError, match="would unpack to"):
         ModelFolder.open(archive)
     monkeypatch.undo()
