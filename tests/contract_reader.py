@@ -70,6 +70,10 @@ class Rebuilt:
             body = np.minimum(body, np.float32(np.percentile(body, scheme["clip"])))
             mean, std = body.mean(dtype=np.float64), body.std(dtype=np.float64)
             return (np.minimum(x, body.max()) - np.float32(mean)) / np.float32(max(std, epsilon * max(1, abs(mean))))
+        if scheme["kind"] == "rescale_0_1":
+            return (x - x.min()) / np.float32(max((x - x.min()).max(), epsilon))
+        if scheme["kind"] == "rgb":
+            return x / np.float32(255)
         assert scheme["kind"] == "none"
         return x
 

@@ -28,7 +28,9 @@ from planners.plan import (
     Normalisation,
     PETNormalisation,
     Plan,
+    RescaleNormalisation,
     ResidualUNetSpec,
+    RGBNormalisation,
     SegResNetSpec,
     UNetSpec,
     ZScoreNormalisation,
@@ -146,15 +148,36 @@ def test_a_prediction_rebuilt_from_the_contract_alone_is_the_same(situation, tin
     masked = configuration.model_copy(update={"normalisation": (configuration.normalisation[0], second)})
     plan = plan.model_copy(update={"configurations": {name: masked}})
     weights = {fold: tiny.network(plan, seed=SEED + int(fold)).state_dict() for fold in folds}
-    write_model_folder(tmp_path / "model", plan=plan, dataset=tiny.dataset(plan), weights=weights)
-    export_onnx(tmp_path / "model", tmp_path / "onnx")
-    files = smooth(tmp_path, **image)
-    expected = Predictor(tmp_path / "model", device="cpu", precision="fp32").predict([str(file) for file in files]).mask
-    found, margin = contract_reader.Rebuilt(tmp_path / "onnx").predict(files)
+    compare_with_what_is_rebuilt(tmp_path, plan, tiny.dataset(plan), weights, image)
+
+
+def compare_with_what_is_rebuilt(folder, plan, dataset, weights, image):
+    """Every value of the plan is painted somewhere, and where it is clear which, both predictions say so."""
+    write_model_folder(folder / "model", plan=plan, dataset=dataset, weights=weights)
+    export_onnx(folder / "model", folder / "onnx")
+    files = smooth(folder, **image)
+    expected = Predictor(folder / "model", device="cpu", precision="fp32").predict([str(file) for file in files]).mask
+    found, margin = contract_reader.Rebuilt(folder / "onnx").predict(files)
     clear = margin > 1e-4
     assert (~clear).sum() <= 12
     assert len(np.unique(expected)) == 3
     assert np.array_equal(found[clear], expected[clear])
+
+
+def test_regions_that_overlap_are_rebuilt_in_their_order(tiny, tmp_path):
+    """Sigmoid outputs, the later region over the earlier one, and the two normalisations that nothing else rebuilds."""
+    plan = tiny.plan(spacing=(2.5, 2.0, 2.0))
+    name = tiny.name(plan)
+    other = plan.configurations[name].model_copy(update={"normalisation": (RescaleNormalisation(), RGBNormalisation())})
+    regions = {"labels": {"background": 0, "whole": (1, 2), "core": 2, "ignore": 3}, "region_order": (1, 2)}
+    plan = plan.model_copy(update={**regions, "configurations": {name: other}})
+    network = build_network(other.network, 2, plan.label_scheme.heads, 3, seed=SEED).eval()
+    image = {"shape": (9, 14, 12), "spacing": (2.0, 2.4, 1.7), "border": 1}
+    dataset = replace(tiny.dataset(plan), region_order=plan.region_order)
+    compare_with_what_is_rebuilt(tmp_path, plan, dataset, {"0": network.state_dict()}, image)
+    decide = json.loads((tmp_path / "onnx" / "contract.json").read_text())["steps"][-2]
+    assert decide["activation"] == "sigmoid"
+    assert decide["outputs"] == [{"index": 0, "name": "whole", "value": 1}, {"index": 1, "name": "core", "value": 2}]
 
 
 def test_the_golden_models_mask_is_rebuilt_from_the_command_and_its_contract(run, tmp_path):
@@ -221,6 +244,7 @@ def test_a_region_of_interest_is_refused_and_not_left_out(make_model, plan, tmp_
     model = make_model(plan.model_copy(update={"region_of_interest": HeadAndNeckBox(channel=1)}))
     with pytest.raises(ModelError, match=r"cuts each image to a region of interest \(head_and_neck\)"):
         export_onnx(model, tmp_path / "onnx")
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
 def test_a_second_stage_is_refused(tiny, plan, tmp_path):
@@ -233,4 +257,5 @@ def test_a_second_stage_is_refused(tiny, plan, tmp_path):
         write_model_folder(folder, plan=cascade, dataset=dataset, weights={"0": network.state_dict()})
     with pytest.raises(ModelError, match="continues from the masks of 3d_lowres"):
         export_onnx(tmp_path / "model", tmp_path / "onnx")
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
     export_onnx(tmp_path / "model" / "previous_stage", tmp_path / "onnx")
