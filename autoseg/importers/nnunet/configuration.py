@@ -90,9 +90,10 @@ def native_configuration(
 def _normalisation(section: Section, intensities: Section, channels: int) -> tuple[Normalisation, ...]:
     names = section.sequence("normalization_schemes", channels)
     masked = section.sequence("use_mask_for_norm", channels)
+    if not all(isinstance(inside, bool) for inside in masked):
+        raise section.wrong("use_mask_for_norm", "a list of true and false", masked)
     return tuple(
-        _scheme(str(name), inside is True, index, section, intensities)
-        for index, (name, inside) in enumerate(zip(names, masked, strict=True))
+        _scheme(str(name), inside, index, section, intensities) for index, (name, inside) in enumerate(zip(names, masked, strict=True))
     )
 
 
@@ -140,6 +141,8 @@ def _rule(section: Section, purpose: str) -> _Rule:
     field = f"resampling_fn_{purpose}"
     function = section.text(field)
     options = section.section(f"{field}_kwargs")
+    if options.flag("is_seg", False) != (purpose == "seg"):
+        raise options.wrong("is_seg", "true for masks, and false for what is no mask", options.values.get("is_seg"))
     if function == SCIPY:
         _only(options, {"order", "order_z", "force_separate_z", "separate_z_anisotropy_threshold", "is_seg"})
         ratio = _ratio(options, forced=False)

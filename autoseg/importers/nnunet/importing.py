@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +41,8 @@ class ImportedModel:
         configuration, trainer: as the checkpoints name them.
         folds: their names.
         left_out: configurations of the plan that have no equal here -> why.
+        unfinished: folds that are begun and lack the checkpoint, so that they are not in it -> the checkpoints that they have; empty where
+            folds were named.
     """
 
     folder: Path
@@ -49,10 +51,15 @@ class ImportedModel:
     trainer: str
     folds: tuple[str, ...]
     left_out: dict[str, str]
+    unfinished: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def text(self) -> str:
         """For people."""
         others = "".join(f"\n  configuration {name} of the plan is not in it: {why}" for name, why in self.left_out.items())
+        others += "".join(
+            f"\n  fold {fold} is not in it: its training was not finished (it has {list_names(there) or 'no checkpoint'})"
+            for fold, there in self.unfinished.items()
+        )
         return (
             f"{self.folder}: {self.configuration} of {self.source}, trained by {self.trainer}, folds {', '.join(self.folds)}{others}\n"
             f"Use: autoseg_predict -m {self.folder} -i IMAGES -o MASKS"
@@ -83,7 +90,8 @@ def import_nnunet_model(
         raise ModelError(f"checkpoint {checkpoint!r}: choose {', '.join(CHECKPOINTS)}")
     trained = find_model(Path(source), model=model, checkpoint=checkpoint)
     chosen = trained.folds(None if folds is None else [str(fold) for fold in folds])
-    return _import(trained, chosen, Path(output))
+    imported = _import(trained, chosen, Path(output))
+    return imported if folds is not None else replace(imported, unfinished=trained.unfinished())
 
 
 def _import(trained: TrainedModel, chosen: tuple[str, ...], output: Path) -> ImportedModel:

@@ -50,8 +50,12 @@ def read_dataset_description(document: Any, where: str, name: str) -> Descriptio
         ModelError: it is not of the form that nnU-Net wants, or asks for something that is not supported.
     """
     section = Section.of(document, where)
+    described = {key: section.values[key] for key in DESCRIBED if key in section}
+    labels = described.get("labels")
+    if isinstance(labels, dict) and not any(isinstance(value, list) and len(value) > 1 for value in labels.values()):
+        described.pop("regions_class_order", None)  # nnU-Net looks at it only where a class is a region
     try:
-        return parse_description({key: section.values[key] for key in DESCRIBED if key in section}, where, name)
+        return parse_description(described, where, name)
     except DatasetError as error:
         raise ModelError(str(error)) from None
 

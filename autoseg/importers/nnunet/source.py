@@ -7,15 +7,17 @@ import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NoReturn
 
 from autoseg import files
 from autoseg.dataset.case import list_names
 from autoseg.errors import ModelError
 from autoseg.importers.nnunet.checkpoint import CHECKPOINTS
-from autoseg.inference.model_archive import Unpacked, unpack_chosen
+from autoseg.inference.model_archive import Unpacked, opened_archive, unpack_chosen
 
 PLANS, DATASET, SUMMARY = "plans.json", "dataset.json", "validation/summary.json"
+FIRST_VERSION = "plans.pkl"
+"""What nnU-Net v1 wrote in place of plans.json."""
 ALL = "all"
 DEPTH = 4
 """How far below the given folder models are looked for: results/DATASET/TRAINER__PLANS__CONFIGURATION, and one more for an archive's."""
@@ -64,8 +66,7 @@ class TrainedModel:
         Raises:
             ModelError: one that is named, or any, is not there; tells what is.
         """
-        there = [path.name.removeprefix("fold_") for path in self.folder.glob("fold_*") if _FOLD.fullmatch(path.name)]
-        finished = sorted((fold for fold in there if self.checkpoint_path(fold).is_file()), key=lambda fold: (fold == ALL, len(fold), fold))
+        finished = [fold for fold in self._begun() if self.checkpoint_path(fold).is_file()]
         name = CHECKPOINTS[self.checkpoint]
         if not finished:
             found = sorted(path.relative_to(self.folder).as_posix() for path in self.folder.glob("fold_*/checkpoint_*.pth"))
@@ -75,6 +76,19 @@ class TrainedModel:
         if missing := [fold for fold in wanted if fold not in finished]:
             raise ModelError(f"{self.shown}: no {name} in fold {', '.join(missing)}; finished: {', '.join(finished)}")
         return tuple(dict.fromkeys(wanted))
+
+    def unfinished(self) -> dict[str, tuple[str, ...]]:
+        """Numbered fold that has no such checkpoint -> the checkpoints that it has."""
+        begun = {fold: self.checkpoint_path(fold) for fold in self._begun() if fold != ALL}
+        return {
+            fold: tuple(name for name in CHECKPOINTS.values() if path.with_name(name).is_file())
+            for fold, path in begun.items()
+            if not path.is_file()
+        }
+
+    def _begun(self) -> list[str]:
+        there = [path.name.removeprefix("fold_") for path in self.folder.glob("fold_*") if _FOLD.fullmatch(path.name)]
+        return sorted(there, key=lambda fold: (fold == ALL, len(fold), fold))
 
 
 def find_model(source: Path, *, model: str | None = None, checkpoint: str = "final") -> TrainedModel:
@@ -86,11 +100,16 @@ def find_model(source: Path, *, model: str | None = None, checkpoint: str = "fin
         checkpoint: a key of `CHECKPOINTS`.
 
     Raises:
-        ModelError: nothing there; an archive that points out of itself, holds links, is too large or damaged; no model, or several.
+        ModelError: nothing there; an archive that points out of itself, holds links, is too large or damaged; no model, or several; one
+            that nnU-Net v1 trained.
     """
     holder = None
     root = source
     if source.is_file() and zipfile.is_zipfile(source):
+        with opened_archive(source) as opened:
+            names_in_archive = opened.namelist()
+        if any(PurePosixPath(name).name == FIRST_VERSION for name in names_in_archive):
+            _refuse_first_version(source)
         holder = Unpacked()
         root = holder.folder
         unpack_chosen(source, root, lambda name: _is_wanted(name, checkpoint))
@@ -109,7 +128,16 @@ def find_model(source: Path, *, model: str | None = None, checkpoint: str = "fin
         raise ModelError(f"{source}: {problem}; name one with --model: {list_names(sorted(names.values()))}")
     folder = chosen[0]
     shown = str(source) if names[folder] == "." else f"{source}/{names[folder]}"
+    if (folder / FIRST_VERSION).is_file():
+        _refuse_first_version(shown)
     return TrainedModel(folder, shown, checkpoint, holder)
+
+
+def _refuse_first_version(shown: str | Path) -> NoReturn:
+    raise ModelError(
+        f"{shown}: is a model of nnU-Net v1: {FIRST_VERSION} is a pickle, which is not opened, and its networks are other ones. Models "
+        f"that nnU-Net v2 trained ({PLANS}, checkpoint_final.pth) can be imported. Train this one anew"
+    )
 
 
 def _model_folders(root: Path) -> list[Path]:

@@ -197,6 +197,34 @@ def test_the_checkpoint_that_is_asked_for(model, tmp_path):
         import_nnunet_model(model.folder, tmp_path / "x", checkpoint="latest")
 
 
+def test_folds_whose_training_was_not_finished_are_told(tmp_path):
+    model = NNUNetModel(tmp_path / "results", folds=("0", "2"))
+    model.write()
+    (model.folder / "fold_1").mkdir()
+    (model.folder / "fold_2" / "checkpoint_final.pth").rename(model.folder / "fold_2" / "checkpoint_best.pth")
+    found = import_nnunet_model(model.folder, tmp_path / "a")
+    assert found.folds == ("0",)
+    assert found.to_dict()["unfinished"] == {"1": (), "2": ("checkpoint_best.pth",)}
+    assert "fold 1 is not in it: its training was not finished (it has no checkpoint)" in found.text()
+    assert "fold 2 is not in it: its training was not finished (it has checkpoint_best.pth)" in found.text()
+    assert import_nnunet_model(model.folder, tmp_path / "b", folds=[0]).unfinished == {}
+
+
+def test_a_model_of_the_first_nnunet_is_refused_by_its_name(tmp_path):
+    folder = tmp_path / "3d_fullres" / "Task004_Hippocampus" / "nnUNetTrainerV2__nnUNetPlansv2.1"
+    (folder / "fold_0").mkdir(parents=True)
+    for name in ("plans.pkl", "fold_0/model_final_checkpoint.model", "fold_0/model_final_checkpoint.model.pkl"):
+        (folder / name).write_bytes(b"never opened")
+    archive = tmp_path / "v1.zip"
+    with zipfile.ZipFile(archive, "w") as packed:
+        for path in folder.rglob("*.*"):
+            packed.write(path, path.relative_to(tmp_path))
+    for place in (folder, tmp_path, archive):
+        with pytest.raises(ModelError, match=r"is a model of nnU-Net v1: plans.pkl is a pickle, which is not opened"):
+            import_nnunet_model(place, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 # --- archives
 
 

@@ -8,7 +8,7 @@ from nnunet_model import architecture, dataset_document, old_architecture, plans
 from autoseg.errors import ModelError
 from autoseg.importers.nnunet.plans import Trained, native_plan, read_dataset_description
 from autoseg.preprocessing.resample import resample_image
-from planners.plan import CTNormalisation, Plan, RescaleNormalisation, RGBNormalisation, ZScoreNormalisation
+from planners.plan import CTNormalisation, NoNormalisation, Plan, RescaleNormalisation, RGBNormalisation, ZScoreNormalisation
 
 TORCH = "resample_torch_fornnunet"
 TRAINED = Trained("3d_fullres", "nnUNetTrainer", (0, 1, 2))
@@ -110,6 +110,18 @@ def test_schemes_of_their_own():
     assert translated(document).configurations["3d_fullres"].normalisation == (RescaleNormalisation(), RGBNormalisation())
 
 
+def test_channels_that_are_left_as_they_are():
+    document = changed(normalization_schemes=["NoNormalization", "ZScoreNormalization"], use_mask_for_norm=[True, False])
+    assert translated(document).configurations["3d_fullres"].normalisation == (NoNormalisation(), ZScoreNormalisation())
+
+
+def test_an_order_of_regions_without_regions_means_nothing():
+    labels = {"background": 0, "tumour": [1], "node": 2}
+    plan = translated(plans_document(), labels=labels, regions_class_order=[2, 1])
+    assert plan.labels == {"background": 0, "tumour": 1, "node": 2}
+    assert (plan.region_order, plan.label_scheme.heads) == ((), 3)
+
+
 def test_linear_resampling_by_torch_is_the_spline_of_order_1():
     rule = translated(changed(**torch_resampling())).configurations["3d_fullres"].resampling
     assert (rule.image_order, rule.logits_order, rule.separate_z_ratio) == (1, 1, 3.0)
@@ -171,6 +183,7 @@ def test_a_cascade_on_regions_is_refused():
         (changed(preprocessor_name="Mine"), "the preprocessor 'Mine' is unknown"),
         (changed(normalization_schemes=["CTNormalization", "Mine"]), "channel 1 has the normalisation 'Mine'"),
         (changed(normalization_schemes=["CTNormalization"]), "must be a list of 2 entries"),
+        (changed(use_mask_for_norm=[0, 1]), "'use_mask_for_norm' must be a list of true and false"),
         (plans_document(foreground_intensity_properties_per_channel={}), "'0' is missing"),
         (plans_document(foreground_intensity_properties_per_channel={"0": statistics(mean="x")}), "'mean' must be a number, found 'x'"),
         (changed(spacing=[1.0, 1.0]), "'spacing' must be a list of 3 entries"),
@@ -189,11 +202,13 @@ def test_what_has_no_equal_or_is_broken_is_named(document, message):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"resampling_fn_data": "no_resampling_data_or_seg_to_shape"}, "resampling_fn_data is 'no_resampling_data_or_seg_to_shape'"),
+        ({"resampling_fn_data": "no_resampling_hack", "resampling_fn_data_kwargs": {}}, "resampling_fn_data is 'no_resampling_hack'"),
         ({"resampling_fn_data_kwargs": {"order": 2, "force_separate_z": None}}, "image_order: Input should be 1 or 3"),
         ({"resampling_fn_data_kwargs": {"order": 3, "order_z": 1, "force_separate_z": None}}, "'order_z' must be 0"),
         ({"resampling_fn_data_kwargs": {"force_separate_z": True}}, "force_separate_z = true has no equal"),
         ({"resampling_fn_data_kwargs": {"order": 3}}, "at different ratios"),
+        ({"resampling_fn_data_kwargs": {"is_seg": True, "force_separate_z": None}}, "data_kwargs: 'is_seg' must be true for masks"),
+        ({"resampling_fn_seg_kwargs": {"order": 1, "force_separate_z": None}}, "seg_kwargs: 'is_seg' must be true for masks"),
         ({"resampling_fn_data_kwargs": {"fancy": 1, "force_separate_z": None}}, "fancy is not known here"),
         (torch_resampling(mode="bicubic"), "only the modes 'linear'"),
     ],
