@@ -46,15 +46,21 @@ class Agreement:
             place: that part, as an index of the last three axes.
         """
         inside = logits[(..., *place)]
-        marked = self._marked(inside).float()
+        marked = self._marked(inside)
         likely = inside.sigmoid() if self.regions else inside.softmax(0)[1:]
-        likely = likely * (likely >= LEAST_PROBABILITY)
-        votes = torch.zeros_like(marked) if self._votes is None else self._votes.view(*marked.shape[:1], *logits.shape[1:])[(..., *place)]
-        votes = votes.float()
-        parts = (votes * (votes - 1), votes * (self._raters - 1), marked * likely, (marked + likely) / 2)
-        sums = torch.stack([(part * weight).sum((1, 2, 3)) for part in parts]).double()
+        votes = None if self._votes is None else self._votes.view(*marked.shape[:1], *logits.shape[1:])[(..., *place)]
+        # Output by output: with many of them, these products for all at once would take several times the memory of the logits.
+        columns = [self._parts(marked[o], likely[o], None if votes is None else votes[o], weight) for o in range(len(marked))]
+        sums = torch.stack(columns, 1).double()
         self._sums = sums if self._sums is None else self._sums + sums
         self._votes, self._raters = None, 0
+
+    def _parts(self, marked: Tensor, likely: Tensor, votes: Tensor | None, weight: Tensor) -> Tensor:
+        """Twice the pairs of raters that both mark a voxel, (raters - 1) x those that do, and the same for confidence: a tile's sums."""
+        held, probable = marked.float(), likely * (likely >= LEAST_PROBABILITY)
+        counted = torch.zeros_like(held) if votes is None else votes.float()
+        parts = (counted * (counted - 1), counted * (self._raters - 1), held * probable, (held + probable) / 2)
+        return torch.stack([(part * weight).sum() for part in parts])
 
     @property
     def agreement(self) -> float | None:

@@ -1,6 +1,7 @@
 """How folds and flips agree: against masks held whole; and that listening changes no mask."""
 
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -88,6 +89,25 @@ def test_equal_folds_agree_and_nothing_found_is_nothing_told():
     unknown = Review.of(empty, (), found=False, unlabelled=None)
     assert unknown.score == 0
     assert unknown.reasons == ("nothing was found; whether training images were without anything labelled is not known",)
+
+
+def resident(field):
+    """Bytes of this process' memory: "VmRSS" now, "VmHWM" at most since it was last reset."""
+    return next(int(line.split()[1]) << 10 for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(field))
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peak memory is told by Linux' /proc alone; run on Linux")
+def test_listening_holds_little_beside_the_logits_of_a_tile_however_many_outputs():
+    shape = (100, 48, 48, 48)
+    logits, weight = torch.randn(shape), torch.ones(shape[1:])
+    agreement, place = Agreement(), (slice(None),) * 3
+    Path("/proc/self/clear_refs").write_text("5")
+    before = resident("VmRSS")
+    for _ in range(2):
+        agreement.vote(logits)
+    agreement.add(logits, weight, place)
+    assert agreement.agreement == 1
+    assert resident("VmHWM") - before < 4 * logits.numel() * 4
 
 
 @pytest.mark.parametrize("folds", [("0",), ("0", "1", "2")])
