@@ -144,9 +144,12 @@ def _is_whole(folder: Path, name: str, key: str, *, verify: bool) -> bool:
     described = path.with_suffix(".json")
     if not described.is_file() or not path.is_file():
         return False
-    document: Any = files.read_json(described, error=DatasetError)
-    written = StoredFile(size=document["size"], sha256=document["sha256"])
-    if path.stat().st_size == written.size and (not verify or files.sha256_file(path) == written.sha256):
-        return True
+    try:
+        document: Any = files.read_json(described, error=DatasetError)
+        written = StoredFile(size=document["size"], sha256=document["sha256"])
+        if path.stat().st_size == written.size and (not verify or files.sha256_file(path) == written.sha256):
+            return True
+    except (DatasetError, KeyError, TypeError, ValueError):  # the description itself is damaged
+        pass
     logger.warning("%s is damaged. It is prepared anew", path)
     return False

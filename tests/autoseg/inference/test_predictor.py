@@ -364,6 +364,28 @@ def test_a_record_that_a_kill_cut_short_is_ignored(predictor, tmp_path):
     assert set(Records(out)._known) == {"P0", "P1"}
 
 
+@pytest.mark.parametrize("save_probabilities", [False, True])
+def test_an_interrupt_leaves_whole_files_and_resuming_goes_on(predictor, tmp_path, monkeypatch, save_probabilities):
+    cases, out = write_cases(tmp_path, 3), tmp_path / "out"
+    options = {"save_probabilities": save_probabilities, "prefetch": False}
+    segment, begun = predictor.segment, []
+
+    def interrupted(*arguments):
+        begun.append(1)
+        if len(begun) == 2:
+            raise KeyboardInterrupt
+        return segment(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(predictor, "segment", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            predictor.predict_cases(cases, out, **options)
+    files = {"P0.nii.gz", "predictions.jsonl", *(["P0.probabilities.npy"] if save_probabilities else [])}
+    assert {path.name for path in out.iterdir()} == files
+    results = predictor.predict_cases(cases, out, resume=True, **options)
+    assert [result.skipped for result in results] == [True, False, False]
+
+
 def test_probabilities_of_a_case_are_a_plain_array_on_the_image_grid(predictor, tmp_path):
     case = write_cases(tmp_path, 1)[0]
     (result,) = predictor.predict_cases([case], tmp_path / "out", save_probabilities=True)

@@ -84,7 +84,11 @@ def test_a_damaged_mask_is_made_anew(stored, body, caplog):
     with pytest.raises(DatasetError, match="Run autoseg_train again: it prepares this mask anew"):
         open_mask(cases.folder, "a", key)
     prepare_masks(cases, {"a": source}, Resampling(), workers=0)
-    assert json.loads(path.with_suffix(".json").read_text())["schema"] == "autoseg-previous-mask/1"
+    described = path.with_suffix(".json")
+    for damaged in ("", "[]", '{"size": null, "sha256": "0"}'):
+        described.write_text(damaged)
+        prepare_masks(cases, {"a": source}, Resampling(), workers=0)
+        assert json.loads(described.read_text())["schema"] == "autoseg-previous-mask/1"
 
 
 def test_a_mask_of_another_image_or_one_that_changed_meanwhile_is_refused(stored, body):
