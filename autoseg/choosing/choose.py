@@ -126,9 +126,9 @@ def choose(
     """
     spaces = [Workspace.of(Path(dataset).absolute(), Path(work) if work else None, name) for name in dict.fromkeys(names)]
     opened = Dataset.open(dataset, exclude=spaces[0].excluded())
-    members = find_members(opened, spaces, configurations)
+    members, notes = find_members(opened, spaces, configurations)
     cases = common_cases(members)
-    notes = [note for member in members for note in member.notes] + _left_out(members, cases)
+    notes += _left_out(members, cases)
     _require_known(take, members, pairs)
     candidates = {member.name: (member,) for member in members}
     masks: dict[str, Mapping[str, Path]] = {member.name: member.masks for member in members}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,10 +16,8 @@ from autoseg.errors import FoldError, PlanError, TrainingError
 from autoseg.inference.choice import ChosenModel
 from autoseg.inference.model_documents import finished_folds
 from autoseg.inference.model_folder import ModelFolder
-from autoseg.inference.records import Records, hash_inputs
 from autoseg.preprocessing.content import ContentHashes
-from autoseg.training.beginning import leaked_cases
-from autoseg.training.record import NAME as RUN_NAME
+from autoseg.training.out_of_fold import HeldOutMasks, held_out_masks
 from planners.memory import parameter_count
 from planners.plan import Plan
 
@@ -35,14 +33,14 @@ class Member:
         model: its opened model folder, with the folds that have out-of-fold masks.
         fold_of: case -> the fold that held it out and predicted it.
         masks: case -> that mask.
-        notes: what a user should know: folds that are not finished, masks that cannot be used.
+        traced_through: the previous stage through whose masks its networks know the held-out cases; "" where they know nothing of them.
     """
 
     name: str
     model: ModelFolder
     fold_of: Mapping[str, str]
     masks: Mapping[str, Path]
-    notes: tuple[str, ...] = ()
+    traced_through: str = ""
 
     @property
     def networks(self) -> int:
@@ -63,8 +61,10 @@ class Member:
         return ChosenModel(self.name, self.model.folder, {fold: self.model.hashes[fold] for fold in self.model.folds})
 
 
-def find_members(dataset: Dataset, workspaces: Sequence[Workspace], configurations: Iterable[str] | None = None) -> list[Member]:
-    """All trained configurations of these plans, in the plans' order.
+def find_members(
+    dataset: Dataset, workspaces: Sequence[Workspace], configurations: Iterable[str] | None = None
+) -> tuple[list[Member], list[str]]:
+    """All trained configurations of these plans, in the plans' order; and notes on them and on those that cannot be compared.
 
     Args:
         configurations: only these; None means all that have a finished fold.
@@ -80,23 +80,27 @@ def find_members(dataset: Dataset, workspaces: Sequence[Workspace], configuratio
     unknown = [name for name in wanted or [] if name not in known]
     if unknown:
         raise PlanError(f"-c {' '.join(unknown)}: no plan has such a configuration; there are: {', '.join(known)}")
-    found, empty = [], []
+    found: list[Member] = []
+    empty: list[str] = []
+    notes: list[str] = []
     for workspace, plan in plans:
         for configuration in plan.configurations:
             if wanted is not None and configuration not in wanted:
                 continue
             name = configuration if len(workspaces) == 1 else f"{workspace.name}-{configuration}"
-            member = _member(dataset, workspace, plan, configuration, name, hashes)
+            member, told = _member(dataset, workspace, plan, configuration, name, hashes)
             found += [member] if member else []
             empty += [] if member else [name]
+            notes += told
     hashes.save()
     if not found or (wanted and empty and len(workspaces) == 1):
+        told = "".join(f"\n  - {note}" for note in notes)
         raise TrainingError(
-            f"{workspaces[0].root}: no fold of {', '.join(empty)} is finished with its held-out cases predicted, under the folds in use. "
-            "Train with autoseg_train FOLD -c CONFIGURATION"
+            f"{workspaces[0].root}: no fold of {', '.join(empty)} is finished with its held-out cases predicted, under the folds in use, "
+            f"and has a mask that counts. Train with autoseg_train FOLD -c CONFIGURATION{told}"
         )
     _require_same_task(found)
-    return found
+    return found, notes
 
 
 def common_cases(members: Sequence[Member]) -> tuple[str, ...]:
@@ -115,53 +119,49 @@ def common_cases(members: Sequence[Member]) -> tuple[str, ...]:
     return tuple(cases)
 
 
-def _member(dataset: Dataset, workspace: Workspace, plan: Plan, configuration: str, name: str, hashes: ContentHashes) -> Member | None:
+def _member(
+    dataset: Dataset, workspace: Workspace, plan: Plan, configuration: str, name: str, hashes: ContentHashes
+) -> tuple[Member | None, list[str]]:
+    """A configuration with the masks that count, None where it has none; and what a user should know of it."""
     folds = Folds.from_json(files.read_json(workspace.folds, error=FoldError), str(workspace.folds))
     folder = workspace.model(configuration, folds.scheme)
-    notes = []
-    done = [fold for fold in folds.folds if fold in finished_folds(folder) and _is_validated(folder / f"fold_{fold}")]
-    if not done:
-        return None
+    held_out = held_out_masks(dataset, folds, folder, plan, configuration, hashes.of)
+    trained = finished_folds(folder)
+    done = [fold for fold in held_out.finished if fold in trained]
+    cases = {case.name: case for case in dataset.cases if case.label is not None}
+    usable = {
+        case: mask
+        for case, mask in sorted(held_out.masks.items())
+        if mask.fold in done and case in cases and mask.is_of(cases[case], hashes.of)
+    }
+    notes = list(_notes(name, folds, done, held_out, set(usable))) if done else []
+    if not usable:
+        return None, notes
+    fold_of = {case: mask.fold for case, mask in usable.items()}
+    model = ModelFolder.open(folder, [fold for fold in done if fold in fold_of.values()])
+    return Member(name, model, fold_of, {case: mask.path for case, mask in usable.items()}, held_out.traced_through), notes
+
+
+def _notes(name: str, folds: Folds, done: Sequence[str], held_out: HeldOutMasks, usable: set[str]) -> Iterator[str]:
+    """What a user should know of a member's masks."""
     if len(done) < len(folds.folds):
         missing = [fold for fold in folds.folds if fold not in done]
-        notes.append(f"{name}: folds {', '.join(missing)} of {folds.scheme} are not finished; {', '.join(done)} are used")
-    fold_of, masks, unusable = {}, {}, []
+        yield f"{name}: folds {', '.join(missing)} of {folds.scheme} are not finished; {', '.join(done)} are used"
     for fold in done:
-        records = Records(folder / f"fold_{fold}" / "masks")
-        leaked = leaked_cases(folder / f"fold_{fold}")
-        if leaked:
-            notes.append(f"{name}: the initial weights of fold {fold} were trained on {list_names(leaked)}, so their masks do not count")
-        for case in sorted(set(folds.folds[fold].validation) - set(fold_of) - set(leaked)):
-            path = records.folder / f"{case}{plan.file_ending}"
-            if not _is_intact(dataset, case, path, records, hashes):
-                unusable.append(case)
-                continue
-            fold_of[case], masks[case] = fold, path
-    if unusable:
-        notes.append(
+        if leaked := sorted(case for case, why in held_out.missing.items() if (why.kind, why.fold) == ("leaked", fold)):
+            yield f"{name}: the initial weights of fold {fold} were trained on {list_names(leaked)}, so their masks do not count"
+    told = {case for case, why in held_out.missing.items() if why.kind in ("leaked", "unfinished", "held out nowhere")}
+    held = {case for fold in done for case in folds.folds[fold].validation}
+    if unusable := sorted(held - usable - told):
+        yield (
             f"{name}: {len(unusable)} out-of-fold masks are missing, changed, or of images that have changed: {list_names(unusable)}. "
             "autoseg_train FOLD predicts them anew after the fold's summary.json is removed"
         )
-    if not masks:
-        return None
-    return Member(name, ModelFolder.open(folder, sorted(set(fold_of.values()), key=done.index)), fold_of, masks, tuple(notes))
-
-
-def _is_validated(folder: Path) -> bool:
-    """Whether a fold's held-out cases were predicted with its final weights."""
-    if not (folder / RUN_NAME).is_file():
-        return False
-    run = files.read_json(folder / RUN_NAME, error=TrainingError)
-    validated = run.get("validated") or {}
-    return bool(validated) and validated.get("epochs") == run.get("finished_epochs")
-
-
-def _is_intact(dataset: Dataset, case: str, path: Path, records: Records, hashes: ContentHashes) -> bool:
-    record = records.of(case)
-    if record is None or not path.is_file() or hashes.of(path) != record.outputs.get(path.name):
-        return False
-    known = next((known for known in dataset.cases if known.name == case), None)
-    return known is not None and known.label is not None and record.inputs == hash_inputs(known, hashes.of)
+    if held_out.traced_through:
+        yield (
+            f"{name}: its networks know the held-out cases a little: they learned from masks that {held_out.traced_through} drew with "
+            "networks trained on these cases, so that its figures may be too high. training.previous_masks=nested closes this path"
+        )
 
 
 def _require_same_task(members: Sequence[Member]) -> None:

@@ -29,7 +29,8 @@ def methods_paragraph(judged: Judged, choice: Choice, found: Found | None, gain:
             if len(decision.scores) > len(members)
             else " and compared"
         )
-        + f" on {_count(len(judged.cases), 'case')} of {_count(len(set(judged.patients)), 'patient')} that no network had been trained on. "
+        + f" on {_count(len(judged.cases), 'case')} of {_count(len(set(judged.patients)), 'patient')} that no network had been trained on"
+        + f"{_traces(members)}. "
         f"Mean Dice over {', '.join(judged.classes)}: {scores}.",
         *decision.reasons,
         f"Differences are paired, with 95 % percentile intervals of {RESAMPLES} bootstrap samples of patients.",
@@ -47,6 +48,13 @@ def _folds(members: Mapping[str, Member]) -> str:
     return "; ".join(
         f"{name}: {_count(len(member.model.folds), 'fold')} of {member.model.dataset.scheme}" for name, member in members.items()
     )
+
+
+def _traces(members: Mapping[str, Member]) -> str:
+    """What the cases that were held out have left in a cascade's networks all the same."""
+    traced = {name: member.traced_through for name, member in members.items() if member.traced_through}
+    learned = [f"{name} had learned from masks by networks of {stage}" for name, stage in traced.items()]
+    return f" ({' and '.join(learned)} that had been)" if learned else ""
 
 
 def _count(number: int, noun: str) -> str:

@@ -62,6 +62,7 @@ def _summary(table: FeatureTable) -> dict[str, Any]:
         "scheme": table.scheme,
         "configuration": table.configuration,
         "segmentation_saw_centre": table.segmentation_saw_centre,
+        "segmentation_saw_patient": table.segmentation_saw_patient,
         "flags": {flag: raised.count(flag) for flag in sorted(set(raised))},
         "unmeasured": dict(table.unmeasured),
         "notes": list(table.notes),
@@ -70,6 +71,7 @@ def _summary(table: FeatureTable) -> dict[str, Any]:
 
 def _text(table: FeatureTable) -> str:
     from prognosis.features.feature import FLAGS
+    from prognosis.features.masks import SAW_PATIENT
 
     summary = _summary(table)
     lines = [
@@ -82,6 +84,8 @@ def _text(table: FeatureTable) -> str:
         )
     else:
         lines.append("segmentation_saw_centre: false. Each mask is by a network that saw no case of the patient's centre")
+    if table.segmentation_saw_patient:
+        lines.append(SAW_PATIENT)
     lines += [f"{count} x {flag}: {FLAGS.get(flag, 'an unknown flag')}" for flag, count in summary["flags"].items()]
     lines += [f"note: {note}" for note in table.notes]
     lines += [f"not measured: {patient}: {reason}" for patient, reason in table.unmeasured.items()]

@@ -64,8 +64,10 @@ def call(parsed: argparse.Namespace) -> dict[str, Any]:
     features = features_of(sources)
     cohort = load_cohort(sources["table"], features, declaration.target(parsed.target), declaration)
     truth = read_truth(sources["truth"], cohort) if "truth" in sources else None
-    saw_centre = features.segmentation_saw_centre if features is not None else None
-    evaluation = evaluate(cohort, parsed.seed, truth, saw_centre)
+    saw_centre, saw_patient = (
+        (features.segmentation_saw_centre, features.segmentation_saw_patient) if features is not None else (None, None)
+    )
+    evaluation = evaluate(cohort, parsed.seed, truth, saw_centre, saw_patient)
     final = fit_final(cohort, parsed.seed)
     written = _write(folder / cohort.target.name, sources, cohort, evaluation, final)
     print(f"{_text(evaluation)}\nwritten: {', '.join(map(str, written))}\n{RESEARCH_ONLY}")
@@ -124,6 +126,7 @@ def _write(folder: Path, sources: dict[str, Path], cohort: Cohort, evaluation: E
             training={"patients": len(cohort.patients), "centres": centre_table(cohort), "seed": evaluation.seed},
             folds={name: [fold["name"] for fold in rung["folds"]] for name, rung in evaluation.rungs.items()},
             segmentation_saw_centre=evaluation.segmentation_saw_centre,
+            segmentation_saw_patient=evaluation.segmentation_saw_patient,
             hashes={name: files.sha256_file(path) for name, path in read.items()},
         ),
     )

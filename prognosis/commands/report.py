@@ -16,7 +16,7 @@ def add(subparsers: Any) -> None:
     add_shared_options(options)
     options.add_argument("--target", action="append", default=[], metavar="NAME", help="of these targets (default: all that are fitted)")
     options.add_argument("-o", "--output", type=Path, metavar="FILE", help="the page (default: report.html beside the models)")
-    options.add_argument("-c", "--configuration", metavar="NAME", help="whose masks (default: 3d_fullres, 2d for 2-D data)")
+    options.add_argument("-c", "--configuration", metavar="NAME", help="whose masks (default: those that were measured)")
     options.add_argument("--no-masks", action="store_true", help="leave the masks out")
     options.add_argument("--with-patients", action="store_true", help="also show a row a patient, with names")
 

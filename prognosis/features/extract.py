@@ -155,6 +155,7 @@ def extract_features(
         unmeasured=dict(sorted(unmeasured.items())),
         failures=tuple(failures.values()),
         segmentation_saw_centre=any(mask.saw_centre for mask in kept.values()),
+        segmentation_saw_patient=found.saw_patients,
         scheme=found.scheme,
         configuration=found.configuration,
         labels=source.names(dataset.labels),

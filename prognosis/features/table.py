@@ -54,6 +54,8 @@ class FeatureTable:
         unmeasured: patient -> why there is no row; such patients are in no other field.
         failures: the reasons among these that are errors of a case rather than a mask that is not there; not part of the files.
         segmentation_saw_centre: whether a network saw the centre of a patient whose mask it made; None where unknown.
+        segmentation_saw_patient: whether such a network learned from masks of networks that had been trained on the patient, as a
+            cascade's does; None where unknown.
         scheme, configuration: the folds and the network of the masks; "" where unknown.
         labels: what the dataset calls the primary tumour ("GTVp") and the nodes ("GTVn"); empty where unknown.
         notes: what a user should know.
@@ -65,6 +67,7 @@ class FeatureTable:
     unmeasured: Mapping[str, str] = field(default_factory=dict)
     failures: tuple[str, ...] = ()
     segmentation_saw_centre: bool | None = None
+    segmentation_saw_patient: bool | None = None
     scheme: str = ""
     configuration: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
@@ -95,7 +98,7 @@ class FeatureTable:
         """The table in a CSV file with a column `patient` and numbers in all others, `case` and `flags` (";" between several) apart.
 
         The JSON file beside it tells where the masks are from; without it, or where the CSV was changed since, that is unknown: `masks` is
-        empty, `segmentation_saw_centre` None, and a note says so.
+        empty, `segmentation_saw_centre` and `segmentation_saw_patient` None, and a note says so.
 
         Raises:
             FeatureError: a file cannot be read, is no such table, names a patient or column twice, or holds something that is no number.
@@ -115,6 +118,7 @@ class FeatureTable:
             masks={patient: MaskOrigin(**origin) for patient, origin in document["masks"].items()},
             unmeasured=document["unmeasured"],
             segmentation_saw_centre=document["segmentation_saw_centre"],
+            segmentation_saw_patient=document.get("segmentation_saw_patient"),  # tables of the first releases do not tell
             scheme=document["scheme"],
             configuration=document["configuration"],
             labels=document["labels"],
@@ -139,6 +143,7 @@ class FeatureTable:
             "use": RESEARCH_ONLY,
             "csv_sha256": _sha256(content),
             "segmentation_saw_centre": self.segmentation_saw_centre,
+            "segmentation_saw_patient": self.segmentation_saw_patient,
             "scheme": self.scheme,
             "configuration": self.configuration,
             "labels": dict(self.labels),

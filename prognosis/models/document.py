@@ -44,6 +44,8 @@ class PrognosisModel:
         segmentation_saw_centre: whether the networks behind the masks had seen the held-out centres; None where no masks were used.
         hashes: of the files that it was made from.
         versions: of the packages that it was made with.
+        segmentation_saw_patient: whether those networks had learned from masks by networks that had seen the patients; None where not
+            known.
     """
 
     target: Target
@@ -55,6 +57,7 @@ class PrognosisModel:
     segmentation_saw_centre: bool | None
     hashes: Mapping[str, str]
     versions: Mapping[str, str] = field(default_factory=installed_versions)
+    segmentation_saw_patient: bool | None = None
 
 
 def write_model(path: Path, model: PrognosisModel) -> None:
@@ -64,6 +67,7 @@ def write_model(path: Path, model: PrognosisModel) -> None:
         "use": RESEARCH_ONLY,
         "target": dataclasses.asdict(model.target),
         "segmentation_saw_centre": model.segmentation_saw_centre,
+        "segmentation_saw_patient": model.segmentation_saw_patient,
         "threshold": model.threshold,
         "cut": model.cut,
         "training": dict(model.training),
@@ -96,6 +100,7 @@ def read_model(path: Path) -> PrognosisModel:
             Target(**target),
             Pipeline.from_state(content["pipeline"]),
             **{name: content[name] for name in ("threshold", "cut", "training", "folds", "segmentation_saw_centre", "hashes", "versions")},
+            segmentation_saw_patient=content.get("segmentation_saw_patient"),
         )
     except (KeyError, TypeError) as error:
         raise PrognosisModelError(f"{path}: is not complete: {type(error).__name__} {error}. Fit it again with: prognosis fit") from error

@@ -49,7 +49,8 @@ def predict_patients(
 
     Args:
         inputs: a folder, or the files of one case.
-        segmentation: with which networks; its workspace holds the prognosis models too.
+        segmentation: with which networks; its workspace holds the prognosis models too. Without a model or configuration they are those of
+            the configuration whose masks the features were taken from.
         clinical: the patients' table; None means casesTs.csv beside the folder of the images, where there is one.
         declaration: how the table is read; None means as shipped.
         targets: names; None means all that are fitted.
@@ -66,13 +67,16 @@ def predict_patients(
     """
     workspace = segmentation.workspace
     models = read_models(workspace, targets)
+    training = _training_features(workspace)
+    if segmentation.model is None and segmentation.configuration is None and training.configuration:
+        segmentation = replace(segmentation, configuration=training.configuration)
     predictor = segmentation.open()
     cases, unlisted, notes = find_inputs(inputs, predictor)
     names = [case.name for case in cases]
     table = clinical or _beside(inputs)
     rows = Clinical.of(table if names else None, names, declaration or Declaration(), must_match=clinical is not None)
-    notes = (*notes, *rows.notes, *_lacking(models, rows), *_other_networks(workspace, predictor.model.dataset.configuration))
-    labels = _training_features(workspace).labels
+    notes = (*notes, *rows.notes, *_lacking(models, rows), *_other_networks(training, predictor.model.dataset.configuration))
+    labels = training.labels
     source = Source.of(predictor.plan.channels, predictor.plan.labels, primary=labels.get(PRIMARY), nodes=labels.get(NODES))
     tolerance = predictor.plan.geometry_tolerance
     segmented = segmentation.segment(predictor, cases, output / MASKS)
@@ -165,11 +169,10 @@ def _training_features(workspace: Workspace) -> FeatureTable:
     return FeatureTable.read(path) if path.exists() else FeatureTable(pd.DataFrame())
 
 
-def _other_networks(workspace: Workspace, configuration: str) -> list[str]:
-    training = _training_features(workspace).configuration
-    if not training or training == configuration:
+def _other_networks(training: FeatureTable, configuration: str) -> list[str]:
+    if training.configuration in ("", configuration):
         return []
-    return [f"the masks are by networks of {configuration}, the models were fitted on features of {training} masks"]
+    return [f"the masks are by networks of {configuration}, the models were fitted on features of {training.configuration} masks"]
 
 
 def _lacking(models: Mapping[str, PrognosisModel], rows: Clinical) -> list[str]:
@@ -245,5 +248,6 @@ def _about(model: PrognosisModel, path: Path) -> dict[str, Any]:
         "cut": model.cut,
         "training": dict(model.training),
         "segmentation_saw_centre": model.segmentation_saw_centre,
+        "segmentation_saw_patient": model.segmentation_saw_patient,
         "model_sha256": files.sha256_file(path),
     }

@@ -51,7 +51,7 @@ def write_report(
         path: the .html file.
         dataset: whose masks are shown; None for a cohort without images.
         targets: in this order; none: all that are fitted.
-        configuration: whose masks.
+        configuration: whose masks; None: those that the features were taken from, else the plan's default.
         with_patients: also show a row a patient. Without it no name of a case or patient is in the page.
 
     Raises:
@@ -68,7 +68,10 @@ def write_report(
         parts += list(target_parts(evaluation, folder / name, with_patients=with_patients))
     if dataset is not None:
         from prognosis.features.masks import out_of_fold_masks
+        from prognosis.features.table import FeatureTable
 
+        features = folder / "features.csv"
+        configuration = configuration or (FeatureTable.read(features).configuration if features.exists() else "") or None
         parts += list(segmentation_parts(dataset, workspace, out_of_fold_masks(dataset, workspace, configuration)))
     title = f"Prognosis: {', '.join(evaluation['target']['title'] for evaluation in evaluations.values())}"
     versions = next(iter(evaluations.values()))["versions"]

@@ -42,7 +42,7 @@ def target_parts(evaluation: Document, folder: Path, *, with_patients: bool = Fa
     held_out = HeldOut.read(folder / "predictions.csv", main, HEADLINE)
     yield html.heading(f"{target['title']} ({target['name']})")
     said = [*evaluation["statement"]]
-    yield html.first_lines(said, warning=evaluation["segmentation_saw_centre"] is True or said[0].startswith(TOO_FEW))
+    yield html.first_lines(said, warning=_saw(evaluation) or said[0].startswith(TOO_FEW))
     yield html.heading("What was asked", 3)
     yield html.table(("", ""), _asked(target, evaluation["cohort"]))
     yield html.heading("Cohort flow", 3)
@@ -172,6 +172,11 @@ def _across(rung: Document, metric: str) -> str:
     return html.table(header, rows, numbers=(1, 2), strong=strong)
 
 
+def _saw(evaluation: Document) -> bool:
+    """Whether the networks behind the masks knew more of the held-out patients than of new ones."""
+    return evaluation["segmentation_saw_centre"] is True or evaluation.get("segmentation_saw_patient") is True
+
+
 def _open_questions(evaluation: Document, main: str) -> Iterator[str]:
     for fold in evaluation["rungs"][main]["folds"]:
         if not fold["claim"]:
@@ -183,6 +188,8 @@ def _open_questions(evaluation: Document, main: str) -> Iterator[str]:
         yield "Nothing is known about another hospital: no two hospitals are named in the table."
     elif evaluation["segmentation_saw_centre"]:
         yield "How well masks of a hospital that the segmentation networks never saw would serve: they saw these."
+    if evaluation.get("segmentation_saw_patient"):
+        yield "How well masks would serve of patients of whom no network had a trace: those of this cascade had one."
     yield f"How much the model itself would change with other training patients; every interval here is a {evaluation['interval']}."
     yield "Whether any of this holds for later patients: nothing here is prospective."
 

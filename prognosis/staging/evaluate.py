@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from prognosis.errors import FitError
+from prognosis.features.masks import SAW_PATIENT
 from prognosis.models.registry import HEADLINE, MODELS
 from prognosis.staging.cohort import Staged
 from prognosis.staging.model import StageModel, fit_stages
@@ -32,6 +33,7 @@ class StageEvaluation:
         predicted: model -> number of each patient's class, (n,); `NOBODY` where there is none.
         problems: fold -> why it could not be fitted.
         saw_centre: whether the networks behind the masks had seen the held-out hospitals; None where no masks were used.
+        saw_patient: whether they had learned from masks by networks that had seen the patients; None where not known.
     """
 
     staged: Staged
@@ -40,6 +42,7 @@ class StageEvaluation:
     problems: dict[str, str]
     seed: int
     saw_centre: bool | None
+    saw_patient: bool | None = None
 
     def balanced_accuracy(self, model: str) -> dict[str, float | None]:
         """Value and interval."""
@@ -75,6 +78,7 @@ class StageEvaluation:
             },
             "problems": dict(self.problems),
             "segmentation_saw_centre": self.saw_centre,
+            "segmentation_saw_patient": self.saw_patient,
             "seed": self.seed,
         }
 
@@ -88,6 +92,8 @@ class StageEvaluation:
         lines.append(f"  {'one stage for all':<20} {self.chance:.2f}")
         if self.saw_centre:
             lines.append("  the networks that drew the masks had seen these hospitals: at a new one the masks may be worse")
+        if self.saw_patient:
+            lines.append(f"  {SAW_PATIENT}")
         lines += [f"  fold {name} says nothing: {why}" for name, why in self.problems.items()]
         return "\n".join(lines)
 
@@ -111,7 +117,7 @@ def balanced_accuracy(known: np.ndarray, predicted: np.ndarray, weights: np.ndar
 
 
 @one_thread()
-def evaluate_stages(staged: Staged, seed: int = 0, saw_centre: bool | None = None) -> StageEvaluation:
+def evaluate_stages(staged: Staged, seed: int = 0, saw_centre: bool | None = None, saw_patient: bool | None = None) -> StageEvaluation:
     """Every patient staged by a model that was fitted without it: whole hospitals held out where two are known, else at random.
 
     Raises:
@@ -133,7 +139,7 @@ def evaluate_stages(staged: Staged, seed: int = 0, saw_centre: bool | None = Non
             predicted[name][fold.test] = values
     if len(problems) == len(folds):
         raise FitError(f"{staged.stage.title}: no fold could be fitted: {'; '.join(problems.values())}")
-    return StageEvaluation(staged, rung, predicted, problems, seed, saw_centre)
+    return StageEvaluation(staged, rung, predicted, problems, seed, saw_centre, saw_patient)
 
 
 @one_thread()

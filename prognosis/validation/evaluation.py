@@ -32,6 +32,7 @@ class Evaluation:
         cohort: what was evaluated.
         seed: of folds and bootstrap.
         segmentation_saw_centre: whether the networks behind the masks had seen the held-out centres; None where no masks were used.
+        segmentation_saw_patient: whether they had learned from masks by networks that had seen the patients; None where not known.
         statement: what may be said, most important caveat first.
         notes: what else a reader should know.
         rungs: name -> folds, metrics by model, differences and ceiling, as JSON.
@@ -42,6 +43,7 @@ class Evaluation:
     cohort: Cohort
     seed: int
     segmentation_saw_centre: bool | None
+    segmentation_saw_patient: bool | None
     statement: tuple[str, ...]
     notes: tuple[str, ...]
     rungs: Mapping[str, Mapping[str, Any]]
@@ -57,6 +59,7 @@ class Evaluation:
             "statement": list(self.statement),
             "notes": [_without_names(note, cohort.patients) for note in self.notes],
             "segmentation_saw_centre": self.segmentation_saw_centre,
+            "segmentation_saw_patient": self.segmentation_saw_patient,
             "target": asdict(cohort.target),
             "cohort": {
                 "patients": len(cohort.patients),

@@ -58,6 +58,7 @@ def evaluate(
     seed: int = 0,
     truth: Mapping[str, Truth] | None = None,
     segmentation_saw_centre: bool | None = None,
+    segmentation_saw_patient: bool | None = None,
     models: Mapping[str, Model] = MODELS,
     rungs: Sequence[str] = RUNGS,
     resamples: int = RESAMPLES,
@@ -67,6 +68,7 @@ def evaluate(
     Args:
         truth: of a generated cohort, for the ceiling; see `read_truth`.
         segmentation_saw_centre: whether the networks behind the masks had seen the held-out centres; None where no masks were used.
+        segmentation_saw_patient: whether they had learned from masks by networks that had seen the patients; None where not known.
         models: to fit; the headline model and "null" among them.
         rungs: to climb.
         resamples: of the bootstrap.
@@ -93,8 +95,8 @@ def evaluate(
     homeless = sum(centre == "" for centre in cohort.centre)
     if homeless and "centre" in results:
         notes.append(f"{homeless} patients without a centre are in no fold that holds out centres: theirs may be the one held out")
-    said = statement(cohort.target, total, len(part), results, segmentation_saw_centre)
-    return Evaluation(cohort, seed, segmentation_saw_centre, said, tuple(notes), results, not_evaluated, fits)
+    said = statement(cohort.target, total, len(part), results, segmentation_saw_centre, segmentation_saw_patient)
+    return Evaluation(cohort, seed, segmentation_saw_centre, segmentation_saw_patient, said, tuple(notes), results, not_evaluated, fits)
 
 
 @one_thread()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from prognosis.features.masks import SAW_PATIENT
 from prognosis.models.registry import HEADLINE
 from prognosis.targets import Target
 from prognosis.validation.bootstrap import LABEL
@@ -20,7 +21,12 @@ CONTROLS = {"volume": "tumour volumes alone", "clinical": "clinical columns alon
 
 
 def statement(
-    target: Target, total_events: int, patients: int, rungs: Mapping[str, Mapping[str, Any]], segmentation_saw_centre: bool | None
+    target: Target,
+    total_events: int,
+    patients: int,
+    rungs: Mapping[str, Mapping[str, Any]],
+    segmentation_saw_centre: bool | None,
+    segmentation_saw_patient: bool | None = None,
 ) -> tuple[str, ...]:
     """The sentences, most important first.
 
@@ -32,6 +38,8 @@ def statement(
     caveats = [*_too_few(target, total_events, patients, rungs[main]["folds"])]
     if segmentation_saw_centre:
         caveats.append(SAW_CENTRE)
+    if segmentation_saw_patient:
+        caveats.append(SAW_PATIENT)
     lines = ["; ".join(caveats)] if caveats else []
     lines += _figures(target, main, rungs[main], concludes=total_events >= ENOUGH_EVENTS)
     if main == "random":

@@ -3,13 +3,11 @@
 import json
 
 import pytest
-from segmented import SegmentedDataset, head
+from segmented import CONFIGURATION, SegmentedDataset, head
 
-from autoseg.dataset.case import Case
-from autoseg.dataset.folds import Folds, make_folds
 from autoseg.images import write_mask
 from prognosis.errors import FeatureError
-from prognosis.features.masks import out_of_fold_masks, segmentation_saw_centre
+from prognosis.features.masks import out_of_fold_masks
 
 
 def found(segmented):
@@ -83,30 +81,33 @@ def test_a_case_that_joined_after_training_has_no_mask(tmp_path):
     assert "joined" in found(segmented).missing[segmented.names[0]]
 
 
-def cases(centres):
-    return [Case(f"c{index}", (), patient=f"p{index}", centre=centre) for index, centre in enumerate(centres)]
-
-
-@pytest.mark.parametrize(
-    ("scheme", "centres", "saw"),
-    [
-        ("loco", "AABBCC", False),
-        ("grouped2", "AABBCC", False),
-        ("cv3", "AABBCC", True),
-        ("cv3", "AAAAAA", True),
-    ],
-)
-def test_which_folds_saw_the_centre(scheme, centres, saw):
-    folds = make_folds(cases(centres), scheme, seed=0)
-    assert segmentation_saw_centre(folds) is saw
-    assert segmentation_saw_centre(Folds.from_json(folds.to_json())) is saw
-
-
-def test_a_case_without_a_centre_may_be_of_any():
-    assert segmentation_saw_centre(make_folds(cases(["", "", "", ""]), "cv2", seed=0)) is True
-
-
-def test_cv_masks_carry_that_their_centre_was_seen(tmp_path):
-    segmented = SegmentedDataset(tmp_path / "D", scheme="cv3")
+@pytest.mark.parametrize(("scheme", "saw"), [("loco", False), ("grouped2", False), ("cv3", True)])
+def test_which_networks_saw_the_centre(tmp_path, scheme, saw):
+    segmented = SegmentedDataset(tmp_path / "D", scheme=scheme)
     segmented.predict_all()
-    assert any(mask.saw_centre for mask in found(segmented).masks)
+    assert any(mask.saw_centre for mask in found(segmented).masks) is saw
+
+
+def test_a_case_without_a_centre_may_be_of_any(tmp_path):
+    segmented = SegmentedDataset(tmp_path / "D")
+    segmented.predict_all()
+    folds = segmented.folds.to_json()
+    folds["cases"]["A-000"]["centre"] = ""
+    segmented.work.folds.write_text(json.dumps(folds))
+    unseen = [mask.case.name for mask in found(segmented).masks if not mask.saw_centre]
+    assert unseen == ["A-001"], "fold A was trained on B and C alone; all others on a case that may be of theirs"
+
+
+@pytest.mark.parametrize(("previous_masks", "saw"), [("out_of_fold", True), ("nested", False)])
+def test_a_cascades_masks_carry_that_its_previous_stage_knew_the_patients(tmp_path, previous_masks, saw):
+    """By the settings that the model was trained with, which its own folder keeps, whatever the plan says since."""
+    segmented = SegmentedDataset(tmp_path / "D")
+    segmented.predict_all()
+    assert found(segmented).saw_patients is False
+    document = json.loads(segmented.work.plan.read_text())
+    full = document["configurations"][CONFIGURATION]
+    document["configurations"]["3d_lowres"] = json.loads(json.dumps(full))
+    full["previous_stage"] = "3d_lowres"
+    full["training"]["previous_masks"] = previous_masks
+    (segmented.fold("A").parent / "plan.json").write_text(json.dumps(document))
+    assert found(segmented).saw_patients is saw

@@ -20,6 +20,7 @@ def a_table() -> FeatureTable:
         masks={"P-1": MaskOrigin("P-1", "0", True, "ab"), "Ü, 2": MaskOrigin("scan", "1", False, "cd")},
         unmeasured={"P-3": "no mask"},
         segmentation_saw_centre=True,
+        segmentation_saw_patient=True,
         scheme="cv5",
         configuration="3d_fullres",
         labels={"GTVp": "tumour"},
@@ -32,9 +33,19 @@ def test_the_round_trip_keeps_every_bit(tmp_path):
     table.write(tmp_path / "features.csv")
     read = FeatureTable.read(tmp_path / "features.csv")
     pd.testing.assert_frame_equal(read.frame, table.frame, check_exact=True)
-    for name in ("flags", "masks", "unmeasured", "segmentation_saw_centre", "scheme", "configuration", "labels", "notes"):
+    fields = ("flags", "masks", "unmeasured", "segmentation_saw_centre", "segmentation_saw_patient", "scheme", "configuration", "labels")
+    for name in (*fields, "notes"):
         assert getattr(read, name) == getattr(table, name), name
     assert read.groups() == {"volume_total_ml": "volume", "dmax_mm": "image"}
+
+
+def test_a_table_of_the_first_releases_does_not_tell_of_cascades(tmp_path):
+    a_table().write(tmp_path / "features.csv")
+    document = json.loads((tmp_path / "features.json").read_text())
+    del document["segmentation_saw_patient"]
+    (tmp_path / "features.json").write_text(json.dumps(document))
+    read = FeatureTable.read(tmp_path / "features.csv")
+    assert (read.segmentation_saw_centre, read.segmentation_saw_patient) == (True, None)
 
 
 def test_the_document_defines_its_columns(tmp_path):

@@ -58,7 +58,17 @@ def test_everything_comes_back(tmp_path):
     model = write(tmp_path / "model.json", "survival")
     again = read_model(tmp_path / "model.json")
     assert again.fitted.state() == model.fitted.state()
-    for name in ("target", "threshold", "cut", "training", "folds", "segmentation_saw_centre", "hashes", "versions"):
+    for name in (
+        "target",
+        "threshold",
+        "cut",
+        "training",
+        "folds",
+        "segmentation_saw_centre",
+        "segmentation_saw_patient",
+        "hashes",
+        "versions",
+    ):
         assert getattr(again, name) == getattr(model, name)
     assert again.versions["scikit-survival"]
     assert "not a medical device" in (tmp_path / "model.json").read_text()

@@ -36,7 +36,7 @@ def workspace(tmp_path_factory):
     found = Workspace.of(tmp_path_factory.mktemp("data"))
     for kind, saw in (("survival", False), ("binary", True)):
         cohort = make_cohort(kind, n=72, centres=3, prevalence_shift=0.6)
-        evaluation = evaluate(cohort, resamples=20, segmentation_saw_centre=saw)
+        evaluation = evaluate(cohort, resamples=20, segmentation_saw_centre=saw, segmentation_saw_patient=not saw)
         folder = found.root / found.name / "prognosis" / cohort.target.name
         files.write_json(folder / "evaluation.json", evaluation.to_json())
         files.write_text(folder / "predictions.csv", evaluation.predictions_csv())
@@ -60,9 +60,10 @@ def test_the_page_is_whole_and_fetches_nothing(workspace, tmp_path):
 
 
 def test_what_stands_in_the_way_of_a_conclusion_comes_first(workspace, tmp_path):
-    page = written(workspace, tmp_path / "report.html", targets=["hpv"])
-    first = page.index('class="first warn"')
-    assert "segmentation_saw_centre: true" in page[first : first + 600]
+    for target, said in (("rfs", "segmentation_saw_patient: true"), ("hpv", "segmentation_saw_centre: true")):
+        page = written(workspace, tmp_path / "report.html", targets=[target])
+        first = page.index('class="first warn"')
+        assert said in page[first : first + 900]
     assert page.index("HPV status") < first < page.index("What was asked") < page.index("Cohort flow") < page.index("Model beside controls")
     assert page.index("Model beside controls") < page.index("What could not be concluded")
     assert "the centre alone (a control)" in page

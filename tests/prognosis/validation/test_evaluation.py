@@ -61,9 +61,12 @@ def test_a_note_that_names_patients_is_told_by_the_command_alone():
     cohort = replace(
         cohort, notes=("2 patients have every value of another one: P0003 and P0004. Keep one row", "a plain note: of 2 parts")
     )
-    evaluation = evaluate(cohort, models={name: MODELS[name] for name in ("null", "ridge")}, rungs=("centre",), resamples=20)
+    quick = {name: MODELS[name] for name in ("null", "ridge")}
+    evaluation = evaluate(cohort, models=quick, rungs=("centre",), resamples=20, segmentation_saw_patient=True)
     assert evaluation.notes[:2] == cohort.notes
     assert evaluation.to_json()["notes"][:2] == ["2 patients have every value of another one", "a plain note: of 2 parts"]
+    assert "segmentation_saw_patient: true" in evaluation.statement[0]
+    assert evaluation.to_json()["segmentation_saw_patient"] is True
 
 
 def test_the_first_line_says_what_stands_in_the_way(survival, shifted):
