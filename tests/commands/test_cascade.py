@@ -227,3 +227,6 @@ def test_a_cascade_is_compared_as_two_networks(copy):
     assert found.judged.cases == tuple(copy.held_out(0))
     summary = json.loads((copy.fold(0, CASCADE) / "summary.json").read_text())
     assert found.judged.decision.scores[CASCADE] == pytest.approx(summary["dice"]["mean"])
+    (note,) = [note for note in found.notes if "know the held-out cases" in note]
+    assert note.startswith(f"{CASCADE}: ")
+    assert f"(3d_cascade_fullres had learned from masks by networks of {LOWRES} that had been)" in found.methods

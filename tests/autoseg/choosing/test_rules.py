@@ -152,3 +152,36 @@ def test_ignored_voxels_count_for_nothing(tmp_path):
     scheme = LabelScheme({"background": 0, "tumour": 1, "ignore": 2})
     paths = write(tmp_path / "truth.nii.gz", truth), write(tmp_path / "drawn.nii.gz", drawn)
     assert dice_of_masks({"c": paths[0]}, {"x": {"c": paths[1]}}, scheme, tolerance=0.1).dice["x"].tolist() == [[1.0]]
+
+
+REGIONS = LabelScheme({"background": 0, "tumour": (1, 2), "core": 2}, (1, 2))
+
+
+def test_rules_of_regions_that_overlap(tmp_path):
+    """A tumour of 27 voxels with a core of one, to which the prediction adds a second; and a speck of core far from it.
+
+    By hand: tumour 54/55, core 2/4. With the largest component of both together alone the far speck is gone: 1 and 2/3. After that
+    nothing helps the core: its two voxels are one component.
+    """
+    references, predictions = {}, {}
+    for index in range(4):
+        truth = np.zeros((6, 9, 12), np.uint8)
+        truth[1:4, 1:4, 1:4] = 1
+        truth[2, 2, 2] = 2
+        drawn = truth.copy()
+        drawn[1, 1, 1] = drawn[5, 8, 8 + index % 2] = 2
+        drawn[5, 8, 11] = 0
+        references[f"c{index}"] = write(tmp_path / f"truth{index}.nii.gz", truth)
+        predictions[f"c{index}"] = write(tmp_path / f"drawn{index}.nii.gz", drawn)
+    found = find_rules(
+        levels_for(["tumour", "core"], survey(predictions, REGIONS)),
+        lambda sequences: dice_after_rules(references, predictions, sequences, REGIONS, tolerance=0.1),
+        np.arange(4) % 2,
+    )
+    assert found.dice == pytest.approx(np.tile([54 / 55, 2 / 4], (4, 1)))
+    assert found.rules == (Rule(LARGEST, ("tumour", "core")),)
+    assert found.nested == pytest.approx(np.tile([1.0, 2 / 3], (4, 1)))
+    tried = [(Rule(MINIMUM, ("core",), mm3),) for mm3 in (4.0, 10.0)]  # a voxel has 2 mm3
+    after = dice_after_rules(references, predictions, tried, REGIONS, tolerance=0.1)
+    assert after[tried[0]] == pytest.approx(np.tile([54 / 55, 2 / 3], (4, 1))), "what was core is tumour still"
+    assert after[tried[1]] == pytest.approx(np.tile([54 / 55, 0.0], (4, 1)))

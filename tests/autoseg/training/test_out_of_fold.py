@@ -8,6 +8,7 @@ from segmented import CONFIGURATION, SegmentedDataset, head
 from autoseg.dataset.folds import Fold, Folds
 from autoseg.errors import TrainingError
 from autoseg.images import write_mask
+from autoseg.training.cascade import previous_stage
 from autoseg.training.out_of_fold import held_out_masks, trace_of_held_out_cases
 from planners.plan import Plan
 
@@ -102,3 +103,19 @@ def test_a_trace_through_each_stage_of_a_cascade(segmented):
     assert traces("out_of_fold", "nested") == ["", "low", "low"]
     assert traces("nested", "out_of_fold") == ["", "", "full"]
     assert traces("nested", "nested") == ["", "", ""]
+
+
+def test_a_cascade_learns_from_no_mask_of_a_fold_that_knew_the_case(segmented):
+    """Fold A of the cascade takes the masks of B and C for its training cases, and those of A for the cases that it holds out."""
+    document = json.loads(segmented.work.plan.read_text())
+    document["configurations"]["cascade"] = {**document["configurations"][CONFIGURATION], "previous_stage": CONFIGURATION}
+    plan = Plan.from_json(json.dumps(document))
+    for fold in "ABC":
+        (segmented.fold(fold) / "model.safetensors").touch()
+    for fold, case in (("B", "B-002"), ("A", "A-001")):
+        edit_run(segmented, fold, **leak(case))
+        with pytest.raises(
+            TrainingError, match=rf"masks of {CONFIGURATION} are not out of fold.*: fold {fold}: {case}\. Train those folds"
+        ):
+            previous_stage(segmented.dataset, segmented.work, plan, "cascade", segmented.folds, "A")
+        edit_run(segmented, fold, initial_weights=None)
