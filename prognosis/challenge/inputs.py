@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -136,6 +137,6 @@ def _parsed(path: Path) -> tuple[dict[str, Any], list[str]]:
 
 
 def _text(value: Any) -> str:
-    if value is None or isinstance(value, list | dict):
+    if value is None or isinstance(value, list | dict) or (isinstance(value, float) and not math.isfinite(value)):
         return ""
     return str(int(value)) if isinstance(value, bool) else str(value).strip()

@@ -16,10 +16,10 @@ from autoseg import files
 from autoseg.errors import AutosegError, DatasetError, ModelError
 from autoseg.images import Geometry, write_mask
 from autoseg.importers.hecktor.grids import Onto, resample_mask
-from prognosis.challenge.answers import SENSES, Answer, Patient, predicted_hpv, predicted_rfs, predicted_stage
+from prognosis.challenge.answers import NOTHING_KNOWN, SENSES, Answer, Patient, predicted_hpv, predicted_rfs, predicted_stage
 from prognosis.challenge.editions import EDITIONS, LABELS, Edition, Output
 from prognosis.challenge.inputs import CASE, Images, read_images, read_record
-from prognosis.errors import PrognosisModelError
+from prognosis.errors import CohortError, PrognosisModelError
 from prognosis.features.case import Measured, measure
 from prognosis.features.extract import Source
 from prognosis.prediction.patients import Clinical
@@ -117,12 +117,16 @@ def run_challenge(edition: str, source: Path, target: Path, settings: Settings, 
     Raises:
         DatasetError: there is no such edition, output or input folder, or it is not said what rfs.json is to hold.
         PrognosisModelError: there is no folder of models.
+        TargetError: its cohort.toml is not valid.
     """
     rules = _rules(edition)
     asked = tuple(outputs or rules.paths)
     _check(rules, asked, source, settings)
-    record = read_record(source / "ehr.json")
-    notes = list(record.notes)
+    declaration = _declaration(settings.models)
+    for output in asked:  # what an earlier run left must not be taken for this patient's, however this run ends
+        (target / rules.paths[output]).unlink(missing_ok=True)
+    clinical, noticed = _known(source / "ehr.json", declaration)
+    notes = list(noticed)
     segmented: _Segmented | None = None
     why = ""
     try:
@@ -130,19 +134,15 @@ def run_challenge(edition: str, source: Path, target: Path, settings: Settings, 
         notes += segmented.notes
     except Exception as error:  # an image or a model that is broken in whatever way must not lose what the EHR alone tells
         why = _reason(error)
-    with tempfile.TemporaryDirectory() as scratch:
-        table = Path(scratch) / "ehr.csv"
-        record.write_table(table)
-        clinical = Clinical.of(table, [CASE], _declaration(settings.models))
-        patient = Patient(clinical, segmented.measured if segmented else None, why)
-        makers: dict[Output, Callable[[Path], Answer]] = {
-            "mask": lambda path: _write_mask(path, segmented, why),
-            "rfs": lambda path: predicted_rfs(settings.models, patient, settings.sense or "", fallback=settings.fallback),
-            "hpv": lambda path: predicted_hpv(settings.models, patient, fallback=settings.fallback),
-            "t-stage": lambda path: predicted_stage(settings.models, "t-stage", patient),
-            "n-stage": lambda path: predicted_stage(settings.models, "n-stage", patient),
-        }
-        written = [_written(output, target / rules.paths[output], makers[output]) for output in asked]
+    patient = Patient(clinical, segmented.measured if segmented else None, why)
+    makers: dict[Output, Callable[[Path], Answer]] = {
+        "mask": lambda path: _write_mask(path, segmented, why),
+        "rfs": lambda path: predicted_rfs(settings.models, patient, settings.sense or "", fallback=settings.fallback),
+        "hpv": lambda path: predicted_hpv(settings.models, patient, fallback=settings.fallback),
+        "t-stage": lambda path: predicted_stage(settings.models, "t-stage", patient),
+        "n-stage": lambda path: predicted_stage(settings.models, "n-stage", patient),
+    }
+    written = [_written(output, target / rules.paths[output], makers[output]) for output in asked]
     for note in notes:
         logger.warning("%s", note)
     return Result(edition, tuple(written), tuple(notes))
@@ -173,9 +173,20 @@ def _declaration(models: Path) -> Declaration:
     return read_declaration(path if path.exists() else None)
 
 
+def _known(path: Path, declaration: Declaration) -> tuple[Clinical, tuple[str, ...]]:
+    """What the EHR tells, and what was noticed; a record that is no table leaves nothing known but the images."""
+    record = read_record(path)
+    with tempfile.TemporaryDirectory() as scratch:
+        table = Path(scratch) / "ehr.csv"
+        record.write_table(table)
+        try:
+            return Clinical.of(table, [CASE], declaration), record.notes
+        except CohortError as error:
+            return NOTHING_KNOWN, (*record.notes, f"{path}: {error}; nothing is known of the patient but the images")
+
+
 def _written(output: Output, path: Path, make: Callable[[Path], Answer]) -> Written:
     """An output made and, where it is a value, written; whatever goes wrong is its own."""
-    path.unlink(missing_ok=True)
     try:
         answer = make(path)
         if answer.value is None and not path.exists():

@@ -6,11 +6,11 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from autoseg.commands.entry import RESEARCH_ONLY, add_shared_options
+from autoseg.commands.entry import RESEARCH_ONLY
+from prognosis.commands.inputs import Inputs, add_input_options, read_inputs
 
 if TYPE_CHECKING:
     from prognosis.cohort import Cohort
-    from prognosis.features.table import FeatureTable
     from prognosis.validation.evaluation import Evaluation
     from prognosis.validation.rung import FoldFit
 
@@ -29,18 +29,8 @@ def add(subparsers: Any) -> None:
     text = "Fit a target's model on a cohort, beside controls, and evaluate it with whole centres held out."
     options = subparsers.add_parser("fit", help=text, description=text)
     options.add_argument("--target", required=True, metavar="NAME", help="what to predict: rfs, hpv, or a target of cohort.toml")
-    add_shared_options(options)
-    add_sources(options)
+    add_input_options(options)
     options.add_argument("--truth", type=Path, metavar="FILE", help="truth.csv of a generated cohort: shows the ceiling")
-    options.add_argument("--seed", type=int, default=0, metavar="N", help="of folds and bootstrap")
-
-
-def add_sources(options: argparse.ArgumentParser) -> None:
-    """The options that say what a cohort is made from."""
-    options.add_argument("--table", type=Path, metavar="FILE", help="the clinical table (default: DIR/cases.csv)")
-    options.add_argument("--cohort", type=Path, metavar="TOML", help="what the table's columns are (default: DIR/cohort.toml, if there)")
-    options.add_argument("--features", type=Path, metavar="FILE", help="image features (default: what prognosis features wrote)")
-    options.add_argument("--no-features", action="store_true", help="clinical columns only, although there are images")
 
 
 def call(parsed: argparse.Namespace) -> dict[str, Any]:
@@ -49,64 +39,23 @@ def call(parsed: argparse.Namespace) -> dict[str, Any]:
     Raises:
         CohortError, TargetError, FeatureError, FitError: the input does not make a cohort that a model can be fitted on.
     """
-    from autoseg.dataset.workspace import Workspace
     from prognosis import require_survival
     from prognosis.cohort import load_cohort
-    from prognosis.targets import read_declaration
     from prognosis.validation.ceiling import read_truth
     from prognosis.validation.nested import evaluate, fit_final
 
     require_survival()
-    workspace = Workspace.of(parsed.dataset, parsed.work, parsed.name)
-    folder = workspace.root / workspace.name / "prognosis"
-    sources = sources_of(parsed, folder / "features.csv")
-    declaration = read_declaration(sources.get("cohort"))
-    features = features_of(sources)
-    cohort = load_cohort(sources["table"], features, declaration.target(parsed.target), declaration)
-    truth = read_truth(sources["truth"], cohort) if "truth" in sources else None
-    saw_centre, saw_patient = (
-        (features.segmentation_saw_centre, features.segmentation_saw_patient) if features is not None else (None, None)
-    )
-    evaluation = evaluate(cohort, parsed.seed, truth, saw_centre, saw_patient)
+    read = read_inputs(parsed)
+    cohort = load_cohort(read.sources["table"], read.features, read.declaration.target(parsed.target), read.declaration)
+    truth = read_truth(read.sources["truth"], cohort) if "truth" in read.sources else None
+    evaluation = evaluate(cohort, parsed.seed, truth, *read.saw)
     final = fit_final(cohort, parsed.seed)
-    written = _write(folder / cohort.target.name, sources, cohort, evaluation, final)
+    written = _write(read.folder / cohort.target.name, read, cohort, evaluation, final)
     print(f"{_text(evaluation)}\nwritten: {', '.join(map(str, written))}\n{RESEARCH_ONLY}")
     return {"files": [str(path) for path in written], **evaluation.to_json()}
 
 
-def sources_of(parsed: argparse.Namespace, usual_features: Path) -> dict[str, Path]:
-    """The files that are read, by what they are.
-
-    Raises:
-        FitError: there are images that are not measured yet.
-    """
-    from prognosis.errors import FitError
-
-    sources = {"table": parsed.table or parsed.dataset / "cases.csv"}
-    usual = parsed.dataset / "cohort.toml"
-    if parsed.cohort or usual.exists():
-        sources["cohort"] = parsed.cohort or usual
-    if not parsed.no_features:
-        if parsed.features or usual_features.exists():
-            sources["features"] = parsed.features or usual_features
-        elif (parsed.dataset / "imagesTr").is_dir():
-            raise FitError(
-                f"{usual_features}: the images are not measured yet. Run: prognosis features -d {parsed.dataset} (after training), or fit "
-                "clinical columns alone with --no-features"
-            )
-    if getattr(parsed, "truth", None):
-        sources["truth"] = parsed.truth
-    return sources
-
-
-def features_of(sources: dict[str, Path]) -> FeatureTable | None:
-    """The image features among the sources, where there are any."""
-    from prognosis.features.table import FeatureTable
-
-    return FeatureTable.read(sources["features"]) if "features" in sources else None
-
-
-def _write(folder: Path, sources: dict[str, Path], cohort: Cohort, evaluation: Evaluation, final: FoldFit) -> tuple[Path, ...]:
+def _write(folder: Path, read: Inputs, cohort: Cohort, evaluation: Evaluation, final: FoldFit) -> tuple[Path, ...]:
     """The model is written last: where it stands, what it was evaluated by stands too."""
     from autoseg import files
     from prognosis.models.document import PrognosisModel, write_model
@@ -115,7 +64,7 @@ def _write(folder: Path, sources: dict[str, Path], cohort: Cohort, evaluation: E
     evaluated, predicted, model = folder / "evaluation.json", folder / "predictions.csv", folder / "model.json"
     files.write_json(evaluated, evaluation.to_json())
     files.write_text(predicted, evaluation.predictions_csv())
-    read = {**sources, "evaluation": evaluated, "predictions": predicted}
+    hashes = {**read.hashes, "evaluation": files.sha256_file(evaluated), "predictions": files.sha256_file(predicted)}
     write_model(
         model,
         PrognosisModel(
@@ -127,7 +76,7 @@ def _write(folder: Path, sources: dict[str, Path], cohort: Cohort, evaluation: E
             folds={name: [fold["name"] for fold in rung["folds"]] for name, rung in evaluation.rungs.items()},
             segmentation_saw_centre=evaluation.segmentation_saw_centre,
             segmentation_saw_patient=evaluation.segmentation_saw_patient,
-            hashes={name: files.sha256_file(path) for name, path in read.items()},
+            hashes=hashes,
         ),
     )
     return evaluated, predicted, model

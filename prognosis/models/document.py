@@ -76,7 +76,7 @@ def write_model(path: Path, model: PrognosisModel) -> None:
         "hashes": dict(model.hashes),
         "versions": dict(model.versions),
     }
-    files.write_json(path, {**content, "sha256": files.sha256_json(content)})
+    write_sealed(path, content)
 
 
 def read_model(path: Path) -> PrognosisModel:
@@ -85,15 +85,7 @@ def read_model(path: Path) -> PrognosisModel:
     Raises:
         PrognosisModelError: it cannot be read, is of another schema, or was changed after it was written.
     """
-    content = files.read_json(path, error=PrognosisModelError)
-    schema = content.get("schema") if isinstance(content, dict) else None
-    if schema != SCHEMA:
-        raise PrognosisModelError(
-            f"{path}: is no prognosis model of this release: schema {schema!r}, expected {SCHEMA!r}. Fit it again with: prognosis fit"
-        )
-    stated = content.pop("sha256", None)
-    if stated != files.sha256_json(content):
-        raise PrognosisModelError(f"{path}: was changed after it was written (its SHA-256 differs). Fit it again with: prognosis fit")
+    content = read_sealed(path, SCHEMA, "prognosis model", "prognosis fit")
     try:
         target = {key: tuple(value) if isinstance(value, list) else value for key, value in content["target"].items()}
         return PrognosisModel(
@@ -103,4 +95,36 @@ def read_model(path: Path) -> PrognosisModel:
             segmentation_saw_patient=content.get("segmentation_saw_patient"),
         )
     except (KeyError, TypeError) as error:
-        raise PrognosisModelError(f"{path}: is not complete: {type(error).__name__} {error}. Fit it again with: prognosis fit") from error
+        raise incomplete(path, error, "prognosis fit") from error
+
+
+def write_sealed(path: Path, content: Mapping[str, Any]) -> None:
+    """Writes a document with its own SHA-256 in it, whole or not at all."""
+    files.write_json(path, {**content, "sha256": files.sha256_json(dict(content))})
+
+
+def read_sealed(path: Path, schema: str, what: str, command: str) -> dict[str, Any]:
+    """What `write_sealed` wrote, without the SHA-256.
+
+    Args:
+        schema: that its field "schema" must name.
+        what: what it holds, and `command`: how it is made again; for messages.
+
+    Raises:
+        PrognosisModelError: it cannot be read, is of another schema, or was changed after it was written.
+    """
+    content = files.read_json(path, error=PrognosisModelError)
+    found = content.get("schema") if isinstance(content, dict) else None
+    if found != schema:
+        raise PrognosisModelError(
+            f"{path}: is no {what} of this release: schema {found!r}, expected {schema!r}. Fit it again with: {command}"
+        )
+    stated = content.pop("sha256", None)
+    if stated != files.sha256_json(content):
+        raise PrognosisModelError(f"{path}: was changed after it was written (its SHA-256 differs). Fit it again with: {command}")
+    return dict(content)
+
+
+def incomplete(path: Path, error: Exception, command: str) -> PrognosisModelError:
+    """The error for a document that lacks something."""
+    return PrognosisModelError(f"{path}: is not complete: {type(error).__name__} {error}. Fit it again with: {command}")

@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from autoseg import files
 from autoseg.commands.entry import RESEARCH_ONLY
-from prognosis.errors import FitError, PrognosisModelError
-from prognosis.models.document import installed_versions
+from prognosis.errors import FitError
+from prognosis.models.document import incomplete, installed_versions, read_sealed, write_sealed
 from prognosis.models.pipeline import Fitted, Pipeline
 from prognosis.outcomes import Labels
 from prognosis.validation.part import Part
@@ -108,7 +107,7 @@ def write_stage_model(path: Path, model: StageModel, about: Mapping[str, Any]) -
         "about": dict(about),
         "versions": installed_versions(),
     }
-    files.write_json(path, {**content, "sha256": files.sha256_json(content)})
+    write_sealed(path, content)
 
 
 def read_stage_model(path: Path) -> StageModel:
@@ -117,15 +116,9 @@ def read_stage_model(path: Path) -> StageModel:
     Raises:
         PrognosisModelError: it cannot be read, is of another schema, or was changed after it was written.
     """
-    content = files.read_json(path, error=PrognosisModelError)
-    schema = content.get("schema") if isinstance(content, dict) else None
-    if schema != SCHEMA:
-        raise PrognosisModelError(f"{path}: is no stage model of this release: schema {schema!r}, expected {SCHEMA!r}. Fit it again")
-    stated = content.pop("sha256", None)
-    if stated != files.sha256_json(content):
-        raise PrognosisModelError(f"{path}: was changed after it was written (its SHA-256 differs). Fit it again with: prognosis stage")
+    content = read_sealed(path, SCHEMA, "stage model", "prognosis stage")
     try:
         steps = {name: Pipeline.from_state(state) for name, state in content["steps"].items()}
         return StageModel(tuple(content["classes"]), tuple(map(float, content["share"])), steps)
     except (KeyError, TypeError, ValueError) as error:
-        raise PrognosisModelError(f"{path}: is not complete: {type(error).__name__} {error}. Fit it again with: prognosis stage") from error
+        raise incomplete(path, error, "prognosis stage") from error

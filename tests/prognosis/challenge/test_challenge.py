@@ -21,7 +21,7 @@ from autoseg.commands.convert import main as convert
 from prognosis.challenge.inputs import read_record
 from prognosis.commands import challenge as command
 from prognosis.commands import predict
-from prognosis.errors import OutputsMissing
+from prognosis.errors import OutputsMissing, TargetError
 from prognosis.features.case import case_features
 from prognosis.outcomes import Labels
 from prognosis.staging.cohort import STAGES
@@ -240,6 +240,7 @@ def test_one_output_is_lost_and_the_others_are_written(trained, patient, tmp_pat
         ('{"Age": 61, "Gender": 1,}', "a comma after the last field is passed over"),
         ('[{"Age": 61}]', None),
         ('{"CenterID": 3, "Age": 61, "HPV Status": null}', "not known: HPV Status"),
+        ('{"Age": 61, "Gender": NaN, "Alcohol Consumption": Infinity}', "not known: Gender, Alcohol Consumption"),
     ],
 )
 def test_records_as_they_come(trained, patient, tmp_path, monkeypatch, ehr, note):
@@ -252,7 +253,7 @@ def test_records_as_they_come(trained, patient, tmp_path, monkeypatch, ehr, note
     assert note is None or any(note in one for one in told["notes"]), told["notes"]
 
 
-@pytest.mark.parametrize("ehr", [None, "{", "7", '{"Gender": 1}'])
+@pytest.mark.parametrize("ehr", [None, "{", "7", '{"Gender": 1}', '{"Age": 61, "a name \\u0000 with a zero byte": 1}'])
 def test_without_an_age_the_images_still_speak(trained, patient, tmp_path, monkeypatch, ehr):
     """The model knows Age: without it the risk is told, with the reason."""
     a_mask(monkeypatch, head(10)[2])
@@ -281,6 +282,30 @@ def test_voxels_that_are_not_finite_are_replaced_before_they_spread(trained, pat
     a_mask(monkeypatch, head(10)[2])
     told = call(trained, patient.folder, tmp_path / "out", "--sense", "risk")
     assert any("1 voxels that were NaN or infinite were replaced" in note for note in told["notes"])
+
+
+def test_models_that_do_not_fit_together_are_told_before_anything_is_segmented(trained, patient, tmp_path, monkeypatch):
+    models = tmp_path / "models"
+    shutil.copytree(trained.models, models)
+    (models / "cohort.toml").write_text("[columns")
+    play_network(monkeypatch, lambda case: pytest.fail("segmented"))
+    with pytest.raises(TargetError, match=r"cohort\.toml"):
+        call(type(trained)(models=models, dataset=trained.dataset), patient.folder, tmp_path / "out", "--sense", "risk")
+
+
+def test_an_earlier_patients_outputs_are_gone_however_a_run_ends(trained, patient, tmp_path, monkeypatch):
+    for name in ("rfs.json", "hpv-status.json", MASK["2025"]):
+        path = tmp_path / "out" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("another patient's")
+
+    def killed(case):
+        raise KeyboardInterrupt
+
+    play_network(monkeypatch, killed)
+    with pytest.raises(KeyboardInterrupt):
+        call(trained, patient.folder, tmp_path / "out", "--sense", "risk")
+    assert not [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
 
 
 @pytest.mark.parametrize(

@@ -5,15 +5,17 @@ import shutil
 from argparse import ArgumentParser
 
 import numpy as np
+import pandas as pd
 import pytest
 from fitted import play_network
-from segmented import SPACING, head
+from segmented import CONFIGURATION, SPACING, head
 
-from autoseg.errors import CasesFailed
+from autoseg.errors import CasesFailed, ModelError
 from autoseg.images import read_mask, write_image
 from prognosis.commands import predict as command
 from prognosis.errors import CohortError, PrognosisModelError
 from prognosis.features.case import measure
+from prognosis.features.table import FeatureTable
 from prognosis.models.document import read_model
 from prognosis.prediction import predict as prediction
 from prognosis.prediction.patients import Clinical, model_frame
@@ -61,6 +63,17 @@ def test_a_network_with_weights_runs_through(ready, tmp_path, document):
         told = patient["predicted"]["rfs"]
         assert (told["risk"] is None) == (told["status"] == "not_predicted")
     assert (tmp_path / "out" / "masks" / "N-1.nii.gz").exists()
+
+
+def test_new_patients_are_segmented_as_those_who_were_measured(ready, tmp_path, monkeypatch):
+    """The features are of a configuration that is not the plan's default; -c takes another one, and says so."""
+    measured = FeatureTable(pd.DataFrame(), configuration="3d_lowres")
+    monkeypatch.setattr(prediction, "_training_features", lambda workspace: measured)
+    with pytest.raises(ModelError, match="no fold of 3d_lowres is finished"):
+        call(ready, tmp_path / "out")
+    a_mask(monkeypatch, {"N-0": head(10)[2], "N-1": head(11)[2]})
+    notes = call(ready, tmp_path / "out", "-c", CONFIGURATION)["notes"]
+    assert f"the masks are by networks of {CONFIGURATION}, the models were fitted on features of 3d_lowres masks" in notes
 
 
 def test_no_tumour_found_is_not_predicted(ready, tmp_path, monkeypatch, capsys):

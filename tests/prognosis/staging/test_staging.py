@@ -90,7 +90,7 @@ def planted(folder, signal):
 
 @pytest.mark.parametrize("signal", [True, False])
 def test_it_tells_stages_apart_only_where_they_differ(tmp_path, signal):
-    evaluation = evaluate_stages(planted(tmp_path, signal), seed=1, saw_centre=True)
+    evaluation = evaluate_stages(planted(tmp_path, signal), seed=1, saw_centre=True, saw_patient=signal)
     found = evaluation.to_json()
     value = found["balanced_accuracy"]["ridge"]
     assert (found["rung"], found["chance"]) == ("centre", pytest.approx(1 / 3))
@@ -98,6 +98,7 @@ def test_it_tells_stages_apart_only_where_they_differ(tmp_path, signal):
     assert sum(sum(row.values()) for row in found["confusion"].values()) == PATIENTS
     assert set(found["by_centre"]) == {"A", "B", "C"}
     assert "had seen these hospitals" in evaluation.text()
+    assert ("segmentation_saw_patient: true" in evaluation.text()) is found["segmentation_saw_patient"] is signal
     assert "p0" not in json.dumps(found), "no names of patients"
 
 
