@@ -1,4 +1,4 @@
-"""Atomic, durable writing, hashes, manifests and locks: the only door through which the tools write files.
+"""Atomic, durable writing, reading and hashes: the only door through which the tools write files.
 
 Every write goes to a temporary file in the target's own folder, is flushed to the disk and then renamed over the target, so that a reader
 (also one that comes after a crash) finds the old content or the new one and never a part. Calls to the operating system are looked up
@@ -10,27 +10,18 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
-import logging
-import math
 import os
 import secrets
 import shutil
-import socket
 import sys
-import threading
-import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from autoseg.errors import AutosegError, LockError, ResourceError
-
-logger = logging.getLogger(__name__)
+from autoseg.errors import AutosegError, ResourceError
 
 TEMPORARY_PREFIX = ".autoseg-tmp-"
-LOCK_NAME = ".autoseg-lock"
-LOCK_POLL_SECONDS = 0.5
 
 _NO_SPACE = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 _NOT_ALLOWED = {
@@ -60,7 +51,7 @@ def write_bytes(path: str | Path, data: bytes | bytearray | memoryview) -> None:
     with _replacing(Path(path)) as temporary:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
         try:
-            _write_all(descriptor, data)
+            write_all(descriptor, data)
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
@@ -135,15 +126,20 @@ def new_folder(path: str | Path, *, error: type[AutosegError] = AutosegError) ->
             raise
         _sync_folder(path.parent)
     except OSError as failure:
-        raise _write_error(path, failure) from failure
+        raise write_error(path, failure) from failure
 
 
 def remove_leftovers(folder: str | Path) -> tuple[str, ...]:
-    """Removes the temporary files that killed processes left in a folder and returns their names; only for the holder of its lock."""
+    """Removes the temporary files and folders that killed processes left in a folder and returns their names; only for the holder of its
+    lock."""
     leftovers = tuple(sorted(name for name in os.listdir(folder) if is_temporary(name)))
     for name in leftovers:
+        path = os.path.join(folder, name)
+        if os.path.isdir(path) and not os.path.islink(path):
+            shutil.rmtree(path, ignore_errors=True)
+            continue
         with suppress(FileNotFoundError):
-            os.unlink(os.path.join(folder, name))
+            os.unlink(path)
     return leftovers
 
 
@@ -166,7 +162,7 @@ def _replacing(path: Path) -> Iterator[Path]:
             raise
         _sync_folder(path.parent)
     except OSError as error:
-        raise _write_error(path, error) from error
+        raise write_error(path, error) from error
 
 
 def allocate(descriptor: int, size: int) -> None:
@@ -183,7 +179,8 @@ def allocate(descriptor: int, size: int) -> None:
         os.ftruncate(descriptor, size)
 
 
-def _write_all(descriptor: int, data: bytes | bytearray | memoryview) -> None:
+def write_all(descriptor: int, data: bytes | bytearray | memoryview) -> None:
+    """Writes all of the data to an open file; raises OSError."""
     rest = memoryview(data).cast("B")
     while rest:
         # One write moves at most 2 GiB on Linux, and on a nearly full disk it may move less than asked.
@@ -203,7 +200,8 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _write_error(path: Path, error: OSError) -> AutosegError | OSError:
+def write_error(path: Path, error: OSError) -> AutosegError | OSError:
+    """What to raise where writing `path` failed: an error that tells the remedy."""
     if error.errno is None:
         return error
     reason = os.strerror(error.errno)
@@ -287,214 +285,3 @@ def sha256_json(value: Any) -> str:
     """
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, default=_plain)
     return hashlib.sha256(text.encode("ascii")).hexdigest()
-
-
-# --- locks
-
-
-class FoldLock:
-    """A lock on a folder against other processes, also on other hosts that share the disk; a context manager.
-
-    The lock is a file made with O_CREAT | O_EXCL that holds host, process id and the process's start time; a daemon thread renews its time
-    stamp. A lock is taken over, with a logged line, when its process is dead (same host), or when its time stamp is older than
-    `stale_after` (otherwise).
-
-    Args:
-        path: the lock file, or the folder to lock (its file `.autoseg-lock` then).
-        heartbeat: seconds between renewals.
-        stale_after: seconds without renewal after which a lock of another host is dead.
-        wait: seconds to wait for another process to give the lock back; None as long as it takes.
-
-    Raises:
-        LockError: on entering: another process holds the lock; tells its host, process id, age and the remedy.
-    """
-
-    def __init__(self, path: str | Path, *, heartbeat: float = 30.0, stale_after: float = 600.0, wait: float | None = 0.0):
-        path = Path(path)
-        self.path = path / LOCK_NAME if path.is_dir() else path
-        self.heartbeat = heartbeat
-        self.stale_after = stale_after
-        self.wait = math.inf if wait is None else wait
-        self._token = ""
-        self._owner_pid = 0
-        self._released = threading.Event()
-        self._lost = False
-        self._thread: threading.Thread | None = None
-
-    def acquire(self) -> FoldLock:
-        """This lock, held; raises LockError where another process holds it for longer than `wait`."""
-        self._token = secrets.token_hex(16)
-        until = time.monotonic() + self.wait
-        waiting = False
-        while True:
-            try:
-                self._take()
-                break
-            except LockError as error:
-                if time.monotonic() >= until:
-                    raise
-                if not waiting:
-                    logger.info("waiting: %s", error)
-                waiting = True
-                time.sleep(min(LOCK_POLL_SECONDS, max(0.0, until - time.monotonic())))
-        self._owner_pid = os.getpid()
-        self._lost = False
-        self._released.clear()
-        self._thread = threading.Thread(target=self._beat, name=f"heartbeat of {self.path}", daemon=True)
-        self._thread.start()
-        return self
-
-    def release(self) -> None:
-        """Gives the lock back; a forked child and a lock that was lost to another process leave the file alone."""
-        if not self._token or self._owner_pid != os.getpid():
-            return
-        self._released.set()
-        if self._thread is not None:
-            self._thread.join()
-        if _read_lock(self.path).get("token") == self._token:
-            with suppress(OSError):
-                os.unlink(self.path)
-        self._token = ""
-
-    def check(self) -> None:
-        """Raises LockError when another process took this lock over (it may, when this one was suspended for longer than `stale_after`)."""
-        if self._lost:
-            raise LockError(f"{self.path}: another process took over while this one did not respond. Let the other one go on.")
-
-    def __enter__(self) -> FoldLock:
-        return self.acquire()
-
-    def __exit__(self, *exception: object) -> None:
-        self.release()
-
-    def _take(self) -> None:
-        for _ in range(10):
-            if self._create():
-                return
-            self._take_over_or_refuse()
-        raise LockError(f"{self.path}: several processes are fighting for this lock. Wait until one of them is done.")
-
-    def _create(self) -> bool:
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-        except FileExistsError:
-            return False
-        except OSError as error:
-            raise _write_error(self.path, error) from error
-        try:
-            _write_all(descriptor, json.dumps({**_this_process(), "token": self._token}).encode())
-            os.fsync(descriptor)
-        except OSError as error:
-            with suppress(OSError):
-                os.unlink(self.path)
-            raise _write_error(self.path, error) from error
-        finally:
-            os.close(descriptor)
-        return True
-
-    def _take_over_or_refuse(self) -> None:
-        holder = _read_lock(self.path)
-        age = self._age()
-        if age is None:
-            return  # it was released in this moment
-        reason = _why_stale(holder, age, self.stale_after)
-        who = f"process {holder.get('pid', 'unknown')} on host {holder.get('host', 'unknown')}"
-        if reason is None:
-            raise LockError(
-                f"{self.path.parent}: {who} is at work here (its last sign of life was {age:.0f} s ago). Wait for it to end or end it; "
-                f"if you know that it is dead, delete {self.path}."
-            )
-        # Renaming first makes sure that of two processes that see the same dead lock, one cannot delete the other's fresh one unnoticed.
-        aside = self.path.with_name(f"{TEMPORARY_PREFIX}{secrets.token_hex(6)}-{self.path.name[-120:]}")
-        try:
-            os.rename(self.path, aside)
-        except FileNotFoundError:
-            return
-        if _read_lock(aside).get("token") != holder.get("token"):
-            with suppress(OSError):
-                os.link(aside, self.path)
-        else:
-            logger.warning("%s: taking over the lock of %s: %s", self.path, who, reason)
-        with suppress(OSError):
-            os.unlink(aside)
-
-    def _age(self) -> float | None:
-        """Seconds since the last heartbeat by the clock of the file system, which on a network disk is not this host's."""
-        probe = self.path.with_name(f"{TEMPORARY_PREFIX}{secrets.token_hex(6)}-probe")
-        try:
-            renewed = os.stat(self.path).st_mtime
-        except FileNotFoundError:
-            return None
-        try:
-            os.close(os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-            now = os.stat(probe).st_mtime
-        except OSError:
-            now = time.time()
-        with suppress(OSError):
-            os.unlink(probe)
-        return max(0.0, now - renewed)
-
-    def _beat(self) -> None:
-        while not self._released.wait(self.heartbeat):
-            try:
-                if _read_lock(self.path).get("token") != self._token:
-                    self._lost = True
-                    logger.error("%s: this lock was taken over by another process or deleted", self.path)
-                    return
-                os.utime(self.path)
-            except OSError as error:  # a network disk that comes and goes; the next beat tries again
-                logger.warning("%s: the heartbeat failed: %s", self.path, error)
-
-
-def _this_process() -> dict[str, Any]:
-    pid = os.getpid()
-    return {
-        "host": socket.gethostname(),
-        "pid": pid,
-        "namespace": _pid_namespace(),
-        "started": _start_time(pid),
-        "since": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-    }
-
-
-def _pid_namespace() -> str:
-    # Two containers may share a host name while each counts processes from 1: a pid then says nothing about the other one.
-    try:
-        return os.readlink("/proc/self/ns/pid")
-    except OSError:
-        return ""
-
-
-def _start_time(pid: int) -> str | None:
-    """A process's start in clock ticks since boot with the boot's id (tells a pid from its later re-use), or None without /proc."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return f"{boot}:{Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()[19]}"
-    except (OSError, IndexError):
-        return None
-
-
-def _read_lock(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
-def _why_stale(holder: dict[str, Any], age: float, stale_after: float) -> str | None:
-    same_host = holder.get("host") == socket.gethostname() and holder.get("namespace") == _pid_namespace()
-    if same_host and sys.platform != "win32":  # on Windows os.kill(pid, 0) would end the process
-        return None if _is_alive(int(holder.get("pid", 0)), holder.get("started")) else "the process is dead"
-    return f"no sign of life for {age:.0f} s (limit {stale_after:.0f} s)" if age > stale_after else None
-
-
-def _is_alive(pid: int, started: str | None) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        pass  # alive, but another user's
-    return started is None or _start_time(pid) in (None, started)

@@ -38,6 +38,7 @@ from autoseg.inference.model_documents import (
 )
 from autoseg.inference.model_folder import ModelFolder
 from autoseg.inference.trained_on import TrainedOn, read_trained_on
+from autoseg.locks import FoldLock
 from planners.fingerprint import Fingerprint
 from planners.plan import Plan
 
@@ -235,7 +236,7 @@ def _different(present: Plan, new: Plan, configuration: str) -> list[str]:
 def _lock(folder: Path) -> Iterator[None]:
     """The folder's lock, waited for: another fold's update holds it for seconds at most."""
     folder.mkdir(parents=True, exist_ok=True)
-    lock = files.FoldLock(folder / LOCK_NAME)
+    lock = FoldLock(folder / LOCK_NAME)
     deadline = time.monotonic() + LOCK_WAIT_SECONDS
     while True:
         try:

@@ -15,6 +15,7 @@ from autoseg.dataset.dataset import Dataset
 from autoseg.dataset.folds import Folds
 from autoseg.dataset.workspace import Workspace
 from autoseg.errors import PlanError
+from autoseg.locks import FoldLock
 from autoseg.planning.examine import examine
 from autoseg.planning.folds import choose_folds, write_folds
 from autoseg.planning.like import settings_like
@@ -132,7 +133,7 @@ def plan(
         settings = settings_like(like, opened.channels) | dict(settings or {})
     workspace.make()
     workspace.plan.parent.mkdir(exist_ok=True)
-    with files.FoldLock(workspace.plan.parent / LOCK_NAME, wait=None):
+    with FoldLock(workspace.plan.parent / LOCK_NAME, wait=None):
         decision = decide(opened, workspace, Wish.of(preset, orientation, settings, memory_gb, region, augmentation), replan=replan)
         keys = case_keys(opened.cases, workspace)
         looked = examine(

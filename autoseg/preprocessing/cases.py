@@ -18,6 +18,7 @@ from autoseg.dataset.dataset import Dataset
 from autoseg.dataset.workspace import Workspace, require_disk
 from autoseg.errors import CasesFailed, DatasetError
 from autoseg.images import Image, read_channels, read_mask
+from autoseg.locks import FoldLock
 from autoseg.preprocessing.content import ContentHashes, case_key
 from autoseg.preprocessing.prepare import prepare
 from autoseg.preprocessing.store import add_lesions, case_damage, cases_key, discard_case, has_lesions, is_complete, write_case
@@ -88,7 +89,7 @@ def prepare_cases(
         return PreparedCases(folder, keys, 0)
     folder.mkdir(parents=True, exist_ok=True)
     # Several folds start at once and want the same cases: one prepares them, the others wait and then find them done.
-    with files.FoldLock(folder, wait=None):
+    with FoldLock(folder, wait=None):
         files.remove_leftovers(folder)
         for case in _damaged(damaged, folder, keys):  # asked again: another job may have mended it meanwhile
             discard_case(folder, case.name)

@@ -17,6 +17,7 @@ import numpy as np
 from autoseg import files
 from autoseg.errors import CasesFailed, DatasetError
 from autoseg.images import read_mask
+from autoseg.locks import FoldLock
 from autoseg.preprocessing.cases import PreparedCases, default_workers, failure_text
 from autoseg.preprocessing.prepare import CaseProperties, network_view
 from autoseg.preprocessing.resample import resample_labels
@@ -74,7 +75,7 @@ def prepare_masks(
     if missing:
         folder.mkdir(exist_ok=True)
         # Several folds start at once and want the same masks: one prepares them, the others wait and then find them done.
-        with files.FoldLock(folder, wait=None):
+        with FoldLock(folder, wait=None):
             files.remove_leftovers(folder)
             missing = [name for name in missing if not _is_whole(folder, name, keys[name], verify=verify)]
             tasks = [_Task(cases.folder, name, sources[name], keys[name], rule) for name in missing]

@@ -26,9 +26,9 @@ from autoseg.augmentation.pipeline import Augmenter
 from autoseg.errors import DatasetError, WorkerError
 from autoseg.preprocessing.previous_stage import open_mask
 from autoseg.preprocessing.store import StoredCase, open_case
+from autoseg.processes import end_with_parent
 from autoseg.training.loop import Stopped
 from autoseg.training.sampling import ForegroundRule, draw_centre
-from autoseg.workers import end_with_parent
 from planners.plan import Augmentation, Configuration
 
 logger = logging.getLogger(__name__)

@@ -18,6 +18,7 @@ from autoseg.dataset.unlabelled import find_unlabelled, require_any
 from autoseg.dataset.workspace import Workspace, require_disk
 from autoseg.errors import FoldError, PlanError, TrainingError
 from autoseg.inference.trained_on import trained_on
+from autoseg.locks import FoldLock
 from autoseg.networks.build import build_network
 from autoseg.networks.norm import channels_last
 from autoseg.networks.precision import choose_device, choose_precision
@@ -114,7 +115,7 @@ def pretrain(
     folder = workspace.pretrained(configuration, label)
     folder.mkdir(parents=True, exist_ok=True)
     short = {"pretraining.epochs": epochs, "pretraining.iterations": iterations, "training.seed": seed}
-    with files.FoldLock(folder / "lock.json") as lock:
+    with FoldLock(folder / "lock.json") as lock:
         files.remove_leftovers(folder)
         wanted = {} if restart else recorded_settings(folder)
         wanted |= dict(settings or {}) | {key: value for key, value in short.items() if value is not None}

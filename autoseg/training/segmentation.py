@@ -18,6 +18,7 @@ from autoseg.dataset.folds import Fold, Folds
 from autoseg.dataset.workspace import Workspace, require_disk
 from autoseg.errors import FoldError, PlanError, TrainingError
 from autoseg.inference.model_writing import remove_fold, update_model_folder
+from autoseg.locks import FoldLock
 from autoseg.networks.precision import choose_precision
 from autoseg.preprocessing.cases import PreparedCases, prepare_cases
 from autoseg.preprocessing.content import ContentHashes
@@ -133,7 +134,7 @@ def train(
         model = (workspace.nested_model if folds.is_joint(str(fold)) else workspace.model)(configuration, folds.scheme)
         folder = model / f"fold_{fold}"
         folder.mkdir(parents=True, exist_ok=True)
-        with files.FoldLock(folder / "lock.json") as lock:
+        with FoldLock(folder / "lock.json") as lock:
             files.remove_leftovers(folder)
             short = {"training.epochs": epochs, "training.iterations": iterations, "training.seed": seed}
             wanted = {} if restart else recorded_settings(folder)

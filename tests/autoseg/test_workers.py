@@ -11,6 +11,7 @@ import pytest
 
 from autoseg.errors import CasesFailed, ImageError, ResourceError, WorkerError
 from autoseg.workers import ONE_THREAD, Outcome, map_cases
+from autoseg.workers.scratch import remove_abandoned, scratch_folder
 
 ROOT = Path(__file__).parents[2]
 
@@ -136,7 +137,7 @@ def test_a_process_that_leaves_by_itself(status, expected):
 
 
 def test_processes_that_die_before_they_start_a_case_end_the_work(monkeypatch):
-    monkeypatch.setattr("autoseg.workers._start_worker", lambda parent: os._exit(4))
+    monkeypatch.setattr("autoseg.workers.pool.start_worker", lambda parent: os._exit(4))
     outcomes = list(map_cases(abs, [1, 2, 3], workers=2, names=names(3)))
     assert {outcome.name for outcome in outcomes} == set(names(3))
     assert all(isinstance(outcome.error, WorkerError) and "keep dying" in str(outcome.error) for outcome in outcomes)
@@ -217,7 +218,7 @@ def busy_command(tmp_path):
     """A command whose two workers sleep, and its children."""
     script = tmp_path / "command.py"
     script.write_text(textwrap.dedent(SCRIPT))
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)}
     command = subprocess.Popen([sys.executable, script], env=environment, start_new_session=True, stderr=subprocess.PIPE)
     process = psutil.Process(command.pid)
     try:
@@ -243,9 +244,29 @@ def test_ctrl_c_ends_command_and_workers(busy_command):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="sends POSIX signals; runs on Linux and macOS")
-def test_workers_do_not_outlive_a_killed_command(busy_command):
+def test_what_a_killed_command_leaves(busy_command, tmp_path):
     command, children = busy_command
     assert len(children) >= 2
+    (left,) = tmp_path.glob("autoseg-workers-*")
+    elsewhere = tmp_path / left.name.replace(left.name.split("-")[2], "0" * 8)
+    for kept in (elsewhere, tmp_path / "autoseg-workers-of-an-older-release"):
+        kept.mkdir()
+    assert remove_abandoned(tmp_path) == [], "its process lives"
     command.send_signal(signal.SIGKILL)
     command.wait(timeout=10)
-    assert psutil.wait_procs(children, timeout=15)[1] == []
+    assert psutil.wait_procs(children, timeout=15)[1] == [], "workers end with it"
+    (left / "9.result").touch()
+    assert remove_abandoned(tmp_path) == [left]
+    assert not left.exists()
+    assert elsewhere.exists()
+
+
+def test_a_run_removes_what_killed_ones_left(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with scratch_folder() as own:
+        other = Path(own.replace(f"-{os.getpid()}-", "-4194305-"))  # above the largest process id that Linux gives
+        other.mkdir()
+        (other / "0.result").touch()
+        with scratch_folder():
+            assert not other.exists()
+            assert Path(own).exists()

@@ -32,6 +32,7 @@ from autoseg.importers.hecktor.case import (
 from autoseg.importers.hecktor.grids import Onto
 from autoseg.importers.hecktor.source import Source, require_apart, write_tables
 from autoseg.importers.hecktor.tree import CT, MASK, PT
+from autoseg.locks import FoldLock
 from autoseg.preprocessing.cases import default_workers, failure_text, timed
 from autoseg.workers import map_cases
 
@@ -138,7 +139,7 @@ def import_hecktor(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DatasetError(f"{folder}: cannot be made: {error.strerror}. Name another folder") from None
-    with files.FoldLock(folder):
+    with FoldLock(folder):
         asked = {"source": str(source.absolute()), "onto": str(grid), "new": str(Path(new).absolute()) if new else None}
         files.write_json(folder / RECORD, {"schema": SCHEMA, "edition": sources[0].tree.edition, **asked})
         gone = _discard_gone(folder, tasks)

@@ -17,6 +17,7 @@ from autoseg import files
 from autoseg.dataset.folds import Folds
 from autoseg.dataset.workspace import Workspace
 from autoseg.errors import DatasetError, FoldError, ImageError, PlanError, WorkerError
+from autoseg.locks import FoldLock
 from autoseg.planning.planning import plan
 from autoseg.preprocessing.store import open_case
 from planners.fingerprint import Fingerprint
@@ -368,7 +369,7 @@ def test_a_kill_while_a_plan_is_replaced_leaves_the_old_or_the_new_one_and_never
 
 
 def test_two_plannings_at_once_wait_for_each_other(tiny, caplog):
-    lock = files.FoldLock(tiny.work / "default" / ".planning-lock").acquire()
+    lock = FoldLock(tiny.work / "default" / ".planning-lock").acquire()
     thread = threading.Thread(target=again, args=(tiny,))
     caplog.set_level(logging.INFO)
     thread.start()

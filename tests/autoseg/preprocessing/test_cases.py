@@ -14,7 +14,7 @@ from autoseg.dataset.case import Case, Source
 from autoseg.dataset.dataset import Dataset
 from autoseg.dataset.workspace import Workspace
 from autoseg.errors import CasesFailed, DatasetError, ImageError, ResourceError
-from autoseg.files import FoldLock
+from autoseg.locks import FoldLock
 from autoseg.preprocessing.cases import case_keys, default_workers, median_voxels, prepare_cases, read_case, timed
 from autoseg.preprocessing.store import case_damage, open_case
 from autoseg.workers import Outcome

@@ -11,10 +11,10 @@ from autoseg.commands import convert
 from autoseg.dataset import Dataset, check_case, find_cases
 from autoseg.dataset.table import read_table
 from autoseg.errors import DatasetError, LockError, ResourceError, WorkerError
-from autoseg.files import FoldLock
 from autoseg.images import read_image, read_mask
 from autoseg.importers.hecktor import case as case_module
 from autoseg.importers.hecktor import import_hecktor, importing
+from autoseg.locks import FoldLock
 
 
 @pytest.fixture
