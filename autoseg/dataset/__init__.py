@@ -2,7 +2,9 @@
 
 from autoseg.dataset.case import FILE_ENDINGS, Case, Source
 from autoseg.dataset.dataset import Dataset
-from autoseg.dataset.folds import Fold, Folds, load_folds, make_folds
+from autoseg.dataset.fold_file import load_folds
+from autoseg.dataset.fold_schemes import make_folds
+from autoseg.dataset.folds import Fold, Folds
 from autoseg.dataset.prediction import find_cases
 
 __all__ = [

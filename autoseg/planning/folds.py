@@ -11,7 +11,10 @@ from autoseg import files
 from autoseg.dataset.case import Case, list_names
 from autoseg.dataset.checks import CaseFacts, presence
 from autoseg.dataset.dataset import Dataset
-from autoseg.dataset.folds import Folds, load_folds, make_folds
+from autoseg.dataset.fold import BUILT_IN
+from autoseg.dataset.fold_file import load_folds
+from autoseg.dataset.fold_schemes import make_folds
+from autoseg.dataset.folds import Folds
 from autoseg.dataset.workspace import Workspace
 from autoseg.errors import FoldError
 
@@ -39,7 +42,7 @@ def choose_folds(dataset: Dataset, workspace: Workspace, scheme: str | None, fac
     if scheme is None:
         scheme, notes = default_scheme(dataset.cases)
     path = Path(scheme)
-    is_file = path.suffix == ".json" or path.is_file()
+    is_file = path.suffix == ".json" or (path.is_file() and not BUILT_IN.fullmatch(scheme))
     name = path.name.removesuffix(".json") if is_file else scheme
     standing = _own(workspace, name) or (in_use if in_use and in_use.scheme == name else None)
     if in_use is not None and in_use.scheme != name:

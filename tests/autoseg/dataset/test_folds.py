@@ -255,6 +255,29 @@ def test_other_json(value):
         Folds.from_json(value)
 
 
+@pytest.mark.parametrize(
+    ("scheme", "moved", "part"),
+    [
+        ("cv2", "a", "patient a is in training (a) and in validation (a)"),
+        ("cv2", "a2", "patient a is in training (a2) and in validation (a)"),
+        ("cv2", "unknown", "patient unknown is in training"),
+        ("loco", "a2", "the centre 'A' is now on both sides"),
+    ],
+)
+def test_folds_edited_so_that_a_network_would_be_tested_on_what_it_learnt(scheme, moved, part):
+    cases = [case("a", "a", "A"), case("a2", "a" if scheme == "cv2" else "a2", "A"), case("b", "b", "B")]
+    document = make_folds(cases, scheme, seed=0).to_json()
+    fold = next(fold for fold in document["folds"].values() if "a" in fold["validation"])
+    fold["training"].append(moved)
+    if moved == "unknown":
+        fold["validation"].append(moved)
+    elif moved == "a2":
+        fold["validation"].remove("a2")
+    with pytest.raises(FoldError) as caught:
+        Folds.from_json(document)
+    assert part in str(caught.value)
+
+
 # --- files
 
 

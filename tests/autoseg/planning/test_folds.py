@@ -46,6 +46,12 @@ def test_a_scheme_that_is_asked_for_is_taken(tmp_path):
     assert (folds.scheme, len(folds.folds), folds.notes) == ("cv3", 3, ())
 
 
+def test_a_file_beside_that_is_called_like_a_scheme_is_not_meant(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "loco").write_text("no folds")
+    assert planned(tmp_path / "work", dataset_of("AABB"), "loco").folds.keys() == {"A", "B"}
+
+
 @pytest.mark.parametrize(
     ("centres", "patients", "part"),
     [("ABCDEFG--", {}, "7 centres, but 2 case(s) have none: c07, c08"), ("ABCDEFG", {0: "p", 6: "p"}, "7 centres, but patients in two: p")],

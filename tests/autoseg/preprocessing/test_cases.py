@@ -231,7 +231,7 @@ def test_a_second_job_waits_and_then_finds_the_cases_done(tiny, monkeypatch, cap
         (aside / "case01.json").rename(folder / "case01.json")
         first.release()
 
-    monkeypatch.setattr("autoseg.files.time.sleep", finish)
+    monkeypatch.setattr("autoseg.locks.time.sleep", finish)
     assert prepare_all(tiny).made == 0
     assert len(slept) == 1
     assert times(folder) == made
