@@ -7,7 +7,7 @@ import numpy as np
 
 from autoseg import files
 from autoseg.dataset.dataset import Dataset
-from autoseg.dataset.folds import make_folds
+from autoseg.dataset.fold_schemes import make_folds
 from autoseg.dataset.workspace import Workspace
 from autoseg.images import Geometry, write_image, write_mask
 from autoseg.inference.records import hash_inputs
