@@ -123,8 +123,12 @@ def applied(plan: Plan, configuration: str) -> dict[str, Any]:
     for name in ("training", "pretraining", "augmentation", "inference", "batch_size", "median_shape"):
         document.pop(name, None)
     whole = ("channels", "labels", "orientation", "transpose", "file_ending")
-    regions = {"region_order": plan.label_scheme.meaning} if plan.label_scheme.has_regions else {}
-    return document | {name: getattr(plan, name) for name in whole} | regions
+    found = document | {name: getattr(plan, name) for name in whole}
+    if plan.label_scheme.has_regions:
+        found["region_order"] = plan.label_scheme.meaning
+    if plan.region_of_interest is not None:
+        found["region_of_interest"] = plan.region_of_interest.model_dump(mode="json")
+    return found
 
 
 def read_plan(folder: Path) -> Plan:

@@ -229,7 +229,7 @@ def _check_same_model(present: Plan, new: Plan, configuration: str, folder: Path
 
 def _different(present: Plan, new: Plan, configuration: str) -> list[str]:
     before, after = (applied(plan, configuration) for plan in (present, new))
-    return sorted(name for name in after if before.get(name) != after[name])
+    return sorted(name for name in before | after if before.get(name) != after.get(name))
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from autoseg.errors import ModelError
 from autoseg.inference.model_documents import ModelDataset, finished_folds
 from autoseg.inference.model_folder import ModelFolder
 from autoseg.inference.model_writing import remove_fold, update_model_folder, write_model_folder
-from planners.plan import override
+from planners.plan import HeadAndNeckBox, override
 
 WEIGHTS = ("fold_0/model.safetensors", "fold_1/model.safetensors")
 
@@ -189,6 +189,17 @@ def test_another_plan_cannot_join_folds_that_are_there(model, tiny, plan):
     other = override(plan, {"patch_size": [16, 16, 16]})
     with pytest.raises(ModelError, match="trained with another patch_size"):
         write_model_folder(model, plan=other, dataset=tiny.dataset(other))
+
+
+def test_folds_that_look_at_another_region_of_interest_are_another_model(make_model, tiny, plan):
+    """The box is cut before all else: masks of one are not masks of the other, and no fold is applied with another one's box."""
+    boxes = [HeadAndNeckBox(channel=1, size_mm=(height, 8.0, 8.0)) for height in (5.0, 9.0)]
+    boxed, taller = (plan.model_copy(update={"region_of_interest": box}) for box in boxes)
+    models = {name: make_model(one, name=name) for name, one in (("whole", plan), ("boxed", boxed), ("taller", taller))}
+    assert len({ModelFolder.open(model).key() for model in models.values()}) == 3
+    for name, other in (("whole", boxed), ("boxed", taller), ("boxed", plan)):
+        with pytest.raises(ModelError, match="trained with another region_of_interest"):
+            write_model_folder(models[name], plan=other, dataset=tiny.dataset(other), weights={"1": tiny.network(other, 1).state_dict()})
 
 
 def test_documents_that_contradict_each_other_are_refused(tmp_path, plan):
