@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +15,8 @@ from autoseg.evaluation.answers import BLANK, stage
 from prognosis.cohort import Cohort, load_cohort
 from prognosis.columns import find
 from prognosis.errors import CohortError, FitError
-from prognosis.records import Records, read_records
+from prognosis.records import Records, one_row_each, read_records
+from prognosis.table import Table
 from prognosis.targets import Declaration, Target
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def load_staged(path: Path, features: FeatureTable | None, what: Stage, declarat
     """The cohort of a stage. Subdivisions are dropped (N2b is N2); TX, NX, T0 and Tis are not known.
 
     Raises:
-        CohortError: the table has no column of the stage, or a text in it that is no stage.
+        CohortError: the table has no column of the stage, a text in it that is no stage, or two stages of one patient.
         FitError: fewer than two classes have enough patients.
     """
     records = read_records(path, declaration)
@@ -94,14 +95,16 @@ def load_staged(path: Path, features: FeatureTable | None, what: Stage, declarat
         )
     column = found[0]
     classes = _classes(records, column, what)
-    counts = Counter(classes.values())
+    named = replace(records, table=_with_column(records, column, [classes.get(row, "") for row in range(len(records))]))
+    first, _ = one_row_each(named, [column])
+    counts = Counter(classes[row] for row in first if row in classes)
     usable = [name for name in what.classes if counts[name] >= LEAST_PATIENTS]
     if len(usable) < 2:
         had = ", ".join(f"{name} {counts[name]}" for name in what.classes)
         raise FitError(f"{path}: {what.title}: two classes need {LEAST_PATIENTS} patients each at least, found {had}")
     above = what.classes.index(usable[0]) + 1
     texts = ["" if name is None else str(int(what.classes.index(name) >= above)) for name in map(classes.get, range(len(records)))]
-    table = replace(records.table, frame=records.table.frame.assign(**{column: texts}))
+    table = _with_column(records, column, texts)
     target = Target(
         what.name,
         what.title,
@@ -112,8 +115,12 @@ def load_staged(path: Path, features: FeatureTable | None, what: Stage, declarat
         why_excluded="it is settled with the stage",
     )
     cohort = load_cohort(table, features, target, declaration)
-    by_patient = {records.patient[row]: what.classes.index(name) for row, name in classes.items()}
+    by_patient = {records.patient[row]: what.classes.index(classes[row]) for row in first if row in classes}
     return Staged(what, cohort, np.array([by_patient[patient] for patient in cohort.patients]))
+
+
+def _with_column(records: Records, column: str, texts: Sequence[str]) -> Table:
+    return replace(records.table, frame=records.table.frame.assign(**{column: texts}))
 
 
 def _classes(records: Records, column: str, what: Stage) -> dict[int, str]:

@@ -47,6 +47,22 @@ def test_stages_are_read_without_their_subdivisions(tmp_path):
     assert staged.cohort.flow[-1].removed == 2
 
 
+def test_a_patient_with_several_scans_has_one_stage(tmp_path):
+    """The first scan's row counts; the subdivisions of N2 are one stage, two stages of one patient are a contradiction."""
+    stages = ["N2b", "N2c", "N0", "N1", "N1", "N0"]
+
+    def load(stages):
+        path = write_table(tmp_path, stages, centres="AAB", Weight=[60 + k for k in range(len(stages))])
+        path.write_text(path.read_text().replace("c01,p01", "c01,p00"))
+        return load_staged(path, None, N_STAGE, Declaration())
+
+    staged = load(stages)
+    assert staged.cohort.patients[0] == "p00"
+    assert staged.count() == {"N0": 2, "N1": 2, "N2": 1, "N3": 0}
+    with pytest.raises(CohortError, match="p00"):
+        load(["N1", "N2", *stages[2:]])
+
+
 def test_what_cannot_be_read(tmp_path):
     with pytest.raises(CohortError, match=r"'N-stage': expected are N0, N1, N2, N3 or a blank; found row 3 \(patient p01\): 'advanced'"):
         load_staged(write_table(tmp_path, ["N0", "advanced", "N1"]), None, N_STAGE, Declaration())
