@@ -110,7 +110,8 @@ def import_hecktor(
     """Writes a dataset folder (imagesTr, labelsTr, cases.csv; imagesTs, labelsTs, casesTs.csv; dataset.json) from HECKTOR data.
 
     Every patient of the clinical tables and of the images has a row in cases.csv, also one without images. A patient without a mask cannot
-    be trained on: its images go to imagesTs and its row also to casesTs.csv.
+    be trained on: its images go to imagesTs and its row also to casesTs.csv. A patient of the edition's own imagesTs is not learned from:
+    images, mask and row go to imagesTs, labelsTs and casesTs.csv alone.
 
     Args:
         source: the folder as one of the editions hands it out.
@@ -175,7 +176,7 @@ def _begun(folder: Path, source: Path, onto: Onto) -> dict[str, Any]:
 
 def _tasks(sources: Sequence[Source], folder: Path, grid: Onto) -> list[Task]:
     return [
-        Task(study.patient, study.files, grid, folder, "Tr" if index == 0 and MASK in study.files else "Ts")
+        Task(study.patient, study.files, grid, folder, "Tr" if index == 0 and MASK in study.files and not study.is_test else "Ts")
         for index, source in enumerate(sources)
         for study in source.tree.studies
     ]
@@ -258,6 +259,11 @@ def _finish(
     notes = [note for source in sources for note in source.notes] + list(centre_notes)
     if unlabelled := sources[0].unlabelled:
         notes.append(f"{len(unlabelled)} patient(s) have no mask; their images are in imagesTs, to be predicted: {list_names(unlabelled)}")
+    if tested := sources[0].tested:
+        notes.append(
+            f"{len(tested)} patient(s) of imagesTs are to be tested on: their images, masks and rows are in imagesTs, labelsTs and "
+            f"{NEW_FILE_NAME} alone: {list_names(tested)}"
+        )
     if gone:
         notes.append(
             f"{len(gone)} case(s) of an earlier run are gone from the source, or not whole there, and were taken away: {list_names(gone)}"

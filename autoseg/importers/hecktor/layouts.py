@@ -78,12 +78,14 @@ class _Place:
         part: of the source, for messages; a patient may be in several.
         folder: that holds the files.
         patient: as it is spelt there.
+        is_test: whether they are of the test set.
     """
 
     part: str
     folder: Path
     patient: str
     files: Mapping[str, Path]
+    is_test: bool = False
 
 
 # --- 2022: imagesTr with PATIENT__CT.nii.gz and PATIENT__PT.nii.gz, labelsTr with PATIENT.nii.gz; imagesTs likewise
@@ -117,7 +119,7 @@ def _flat_places(folder: Path, split: str, strays: _Strays, problems: list[str])
             key = patient_key(parts["patient"])
             names.setdefault(key, parts["patient"])
             _take(files.setdefault(key, {}), role, path, names[key], problems)
-    return {key: _Place(images.name, images, names[key], found) for key, found in files.items()}
+    return {key: _Place(images.name, images, names[key], found, is_test=split == "Ts") for key, found in files.items()}
 
 
 # --- 2025: a folder a task, a folder a patient, files named PATIENT__CT.nii.gz, PATIENT__PT.nii.gz, PATIENT.nii.gz
@@ -253,7 +255,7 @@ def _add_study(places: list[_Place], tree: Tree) -> None:
             f"{' and '.join(str(place.folder) for place in places)}. Add what is missing, or take the patient's files away"
         )
     elif not any(problem.startswith(f"patient {patient}: ") for problem in tree.problems):
-        tree.studies.append(Study(patient, files))
+        tree.studies.append(Study(patient, files, ranked[0].is_test))
 
 
 class _Strays:

@@ -41,8 +41,13 @@ class Source:
 
     @property
     def unlabelled(self) -> list[str]:
-        """The patients with images and no mask."""
-        return [study.patient for study in self.tree.studies if MASK not in study.files]
+        """The patients with images and no mask, but for those of the test set."""
+        return [study.patient for study in self.tree.studies if MASK not in study.files and not study.is_test]
+
+    @property
+    def tested(self) -> list[str]:
+        """The patients of the edition's test set, of whom nothing is learned."""
+        return [study.patient for study in self.tree.studies if study.is_test]
 
     @property
     def notes(self) -> list[str]:
@@ -76,15 +81,18 @@ def require_apart(training: Source, new: Source) -> None:
 
 
 def write_tables(folder: Path, training: Source, new: Source | None) -> tuple[dict[str, str], tuple[str, ...]]:
-    """Writes cases.csv (everyone of `training`) and, where there are any, casesTs.csv (its patients without a mask, and the new ones).
+    """Writes cases.csv (everyone of `training` but its test set) and, where there are any, casesTs.csv (its patients without a mask, its
+    test set, and the new ones).
 
     Returns:
         Patient -> centre, and notes.
     """
     sources = [training] if new is None else [training, new]
     centres, notes = name_centres({name: source.clinical.centre_id(name) for source in sources for name in source.patients.values()})
-    write_table(folder / FILE_NAME, training.rows(training.patients.values(), centres), training.clinical.columns)
-    rows = training.rows(training.unlabelled, centres)
+    tested = set(training.tested)
+    learned = [name for name in training.patients.values() if name not in tested]
+    write_table(folder / FILE_NAME, training.rows(learned, centres), training.clinical.columns)
+    rows = training.rows(sorted([*training.unlabelled, *tested]), centres)
     columns = dict.fromkeys(training.clinical.columns if rows else ())
     if new is not None:
         rows += new.rows(new.patients.values(), centres)

@@ -12,10 +12,16 @@ IMAGES = (CT, PT)
 
 @dataclass(frozen=True)
 class Study:
-    """A patient's files: a CT, a PET and, where there is one, a mask. `files` maps `CT`, `PT` and `MASK` to them."""
+    """A patient's files: a CT, a PET and, where there is one, a mask.
+
+    Attributes:
+        files: `CT`, `PT` and `MASK` -> file.
+        is_test: whether the edition hands the patient out to be tested on; nothing learns from it, also where there is a mask.
+    """
 
     patient: str
     files: Mapping[str, Path]
+    is_test: bool = False
 
 
 @dataclass

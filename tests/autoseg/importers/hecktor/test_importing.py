@@ -112,6 +112,25 @@ def test_onto_the_pet_and_onto_a_spacing(hecktor, out, tmp_path):
     np.testing.assert_allclose(*volumes, rtol=0.1)
 
 
+def test_the_test_set_of_2022_is_not_trained_on_though_it_has_masks(tmp_path, out):
+    """imagesTr and imagesTs in one folder, with labelsTs beside: nothing of the latter is where something learns."""
+    source = Hecktor(tmp_path / "hecktor2022")
+    for patient, split in (("CHUM-001", "Tr"), ("USZ-001", "Ts")):
+        for role, array, grid in (("__CT", source.ct(patient), CT_GRID), ("__PT", source.pt(), PT_GRID), ("", source.mask(), CT_GRID)):
+            write(source.folder / f"{'images' if role else 'labels'}{split}" / f"{patient}{role}.nii.gz", array, grid)
+    source.table(
+        {"PatientID": "CHUM-001", "CenterID": "1", "Relapse": "1"},
+        {"PatientID": "USZ-001", "CenterID": "9", "Relapse": "0"},
+        name="hecktor2022_clinical_info.csv",
+    )
+    result = go(source, out)
+    assert (result.training, result.new) == (("CHUM-001",), ("USZ-001",))
+    assert names(out / "labelsTr") == ["CHUM-001.nii.gz"]
+    assert names(out / "labelsTs") == ["USZ-001.nii.gz"]
+    assert (list(read_table(out / "cases.csv")), list(read_table(out / "casesTs.csv"))) == (["CHUM-001"], ["USZ-001"])
+    assert note(result, "to be tested on").endswith("casesTs.csv alone: USZ-001")
+
+
 def test_new_patients(hecktor, out, tmp_path):
     hecktor.add("A-1")
     hecktor.add("A-2", roles=("CT", "PT"))

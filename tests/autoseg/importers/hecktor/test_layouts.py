@@ -151,6 +151,7 @@ def test_2022_testing_has_images_alone(tmp_path):
     tree = read_tree(tmp_path)
     assert list(studies(tree)) == ["USZ-001"]
     assert [path.name for path in tree.tables] == ["hecktor2022_clinical_info_testing.csv"]
+    assert [study.is_test for study in tree.studies] == [True]
 
 
 def test_what_is_wrong_in_2022(tmp_path):
