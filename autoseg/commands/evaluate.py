@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from autoseg.evaluation import Evaluation
     from autoseg.evaluation.answers_scored import Answers
     from autoseg.evaluation.challenges import ChallengeScores
+    from autoseg.evaluation.names import Names
 
 CHALLENGES = ("hecktor2022", "hecktor2025", "hecktor2026")
 ANSWERS = {"rfs": "recurrence-free survival", "hpv": "the HPV status", "t-stage": "the T stage", "n-stage": "the N stage"}
@@ -69,6 +70,8 @@ def _evaluate(parsed: argparse.Namespace) -> dict[str, Any]:
 
     challenge = _Challenge.of(parsed)
     names = names_for(parsed.reference, parsed.dataset)
+    if challenge:
+        challenge.require_labels(names)
     masks = challenge.masks(parsed.prediction) if challenge else parsed.prediction
     lesion_iou = 0.1 if parsed.lesion_iou is None else parsed.lesion_iou
     try:
@@ -139,6 +142,12 @@ class _Challenge:
         from autoseg.evaluation.challenges import SETTINGS
 
         return SETTINGS.lesion_iou
+
+    def require_labels(self, names: Names) -> None:
+        """Raises DatasetError where the masks' dataset gives the challenge's labels other values."""
+        from autoseg.evaluation.challenges import require_labels
+
+        require_labels(names.labels, str(names.folder))
 
     def masks(self, prediction: Path) -> Any:
         """The folder itself, or the masks in a folder of a container's outputs."""

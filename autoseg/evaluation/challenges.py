@@ -188,11 +188,19 @@ def score_challenge(evaluation: Evaluation, name: str, answers: Answers | None =
 
     Raises:
         DatasetError: no such challenge, something was predicted that it does not ask for, or a table cannot be used.
+        ValueError: the evaluation is of other labels, or detects lesions above another IoU.
     """
+    if dict(evaluation.labels) != dict(LABELS) or evaluation.settings.lesion_iou != SETTINGS.lesion_iou:
+        raise ValueError(
+            f"an evaluation with labels {dict(LABELS)} and lesion_iou {SETTINGS.lesion_iou} is expected, found "
+            f"{dict(evaluation.labels)} and {evaluation.settings.lesion_iou}"
+        )
     challenge, answers = challenge_of(name, answers), answers or Answers()
     masks = {label: Masks.of(evaluation, label) for label in LABELS}
     cases = [*(case.case for case in evaluation.cases), *evaluation.failures]
     figures, details, failures, notes = challenge.masks(masks), {}, [], list(_mask_notes(masks))
+    if evaluation.failures:
+        notes.insert(0, f"figures of masks are of the {len(evaluation.cases)} of {len(cases)} references whose prediction can be scored")
     for question in challenge.questions:
         if question.name not in answers.places:
             continue
@@ -209,8 +217,26 @@ def score_challenge(evaluation: Evaluation, name: str, answers: Answers | None =
 
 
 def container_masks(folder: Path) -> dict[str, Path]:
-    """Case -> mask, of a folder with one folder a patient that holds what a challenge container wrote; {} where it is none."""
-    return {path.parts[-4]: path for path in sorted(folder.glob("*/images/*/output.mha"))}
+    """Case -> mask, of a folder with one folder a patient that holds what a challenge container wrote; {} where it is none.
+
+    Raises:
+        DatasetError: a patient has several.
+    """
+    found: dict[str, Path] = {}
+    for path in sorted(folder.glob("*/images/*/output.mha")):
+        case = path.parts[-4]
+        if case in found:
+            raise DatasetError(f"case {case}: two masks, {found[case].relative_to(folder)} and {path.relative_to(folder)}; keep one")
+        found[case] = path
+    return found
+
+
+def require_labels(labels: Mapping[str, Any] | None, source: str) -> None:
+    """Raises DatasetError where a dataset's labels (None: not known) give a challenge's names other values."""
+    other = {name: labels[name] for name, value in LABELS.items() if labels and labels.get(name, value) != value}
+    if other:
+        told = " and ".join(f"{name} {value}" for name, value in other.items())
+        raise DatasetError(f"{source}: has {told}; in the challenge's masks GTVp is 1 and GTVn is 2. Score masks with these values")
 
 
 def _mask_notes(masks: Mapping[str, Masks]) -> list[str]:

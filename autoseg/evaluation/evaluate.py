@@ -156,8 +156,10 @@ def _evaluate_case(
     )
     scores = score_masks(prediction.array, reference.array, reference.geometry.spacing, labels, settings, ignore=ignore)
     known = {ignore, *(v for value in labels.values() for v in (value if isinstance(value, tuple) else (value,)))}
-    unknown = sorted(set(_values(prediction.array)) - known)
-    remarks = [f"case {name}: the prediction holds values that are no labels: {', '.join(map(str, unknown))}"] if unknown else []
+    strangers = {
+        what: sorted(set(_values(mask.array)) - known) for what, mask in (("the reference", reference), ("the prediction", prediction))
+    }
+    remarks = [f"case {name}: {what} holds values that are no labels: {', '.join(map(str, one))}" for what, one in strangers.items() if one]
     return CaseScores(name, centre, scores), remarks
 
 

@@ -158,6 +158,20 @@ def test_hpv_and_stages(evaluation, masks):
     assert scores.failures == ("case B-3: 'stage 1' is no N stage; it counts as a miss",)
 
 
+def test_an_evaluation_by_other_rules_has_no_challenges_figures(masks):
+    other = evaluate(masks / "reference", masks / "prediction", labels=LABELS)
+    with pytest.raises(ValueError, match=r"lesion_iou 0\.3 is expected, found .* and 0\.1"):
+        score_challenge(other, "hecktor2025")
+
+
+def test_masks_that_cannot_be_scored_are_told_beside_the_figures(masks):
+    (masks / "prediction" / "B-3.nii.gz").unlink()
+    two = evaluate(masks / "reference", masks / "prediction", labels=LABELS, lesion_iou=SETTINGS.lesion_iou)
+    scores = score_challenge(two, "hecktor2022")
+    assert scores.notes[0] == "figures of masks are of the 2 of 3 references whose prediction can be scored"
+    assert scores.masks["GTVp"].mean_dsc == pytest.approx((1 / 2 + 2 / 3) / 2)
+
+
 def test_who_has_no_prediction_is_named(evaluation, masks):
     outcomes = table(masks / "known.csv", *OUTCOMES)
     risks = table(masks / "rfs.csv", "PatientID,Prediction", "A-1,0.5", "A-2,inf")
@@ -200,6 +214,21 @@ def test_command_on_what_containers_wrote(masks, capsys):
     assert run(masks / "reference", outputs, "--scores", "hecktor2025", *more, "--sense", "risk", "--json", told, "--workers", 0) == 3
     assert "case A-2: no prediction of the RFS" in capsys.readouterr().err
     assert json.loads(told.read_text())["result"]["challenge"]["figures"]["DSCagg of GTVn"] > 0
+
+
+def test_a_patients_outputs_hold_one_mask(masks, capsys):
+    for slug in ("one-slug", "other-slug"):
+        write_mask(_made(masks / "outputs" / "A-1" / "images" / slug / "output.mha"), line(), Geometry(SHAPE, (1.0, 1.0, 1.0)))
+    assert run(masks / "reference", masks / "outputs", "--scores", "hecktor2026") == 2
+    assert "case A-1: two masks, A-1/images/one-slug/output.mha and A-1/images/other-slug/output.mha" in capsys.readouterr().err
+
+
+def test_a_dataset_with_other_values_is_not_scored_by_these(masks, capsys):
+    (masks / "dataset.json").write_text(
+        json.dumps({"channel_names": {"0": "CT"}, "labels": {"background": 0, "GTVn": 1, "GTVp": 2}, "file_ending": ".nii.gz"})
+    )
+    assert run(masks / "reference", masks / "prediction", "-d", masks, "--scores", "hecktor2025") == 2
+    assert "has GTVp 2 and GTVn 1; in the challenge's masks GTVp is 1 and GTVn is 2" in capsys.readouterr().err
 
 
 def _made(path):
