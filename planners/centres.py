@@ -17,7 +17,7 @@ from planners.intensity import LEVELS, IntensitySketch
 from planners.normalisation import Scale, scale_of
 from planners.plan import Normalisation
 
-SIGNIFICANCE = 0.01
+SIGNIFICANCE = 0.05
 """Centres count as alike unless equal ones would differ so much (F test) in fewer than this share of datasets."""
 
 PRIOR_CASES = 1.0
@@ -25,6 +25,9 @@ PRIOR_CASES = 1.0
 
 REACH = 2.0
 """A centre that was not seen lies within so many standard deviations of the overall mean, with a chance of about 95 %."""
+
+TAIL = 2.576
+"""The 0.5 and 99.5 percentiles of an even image lie so many standard deviations of its noise apart from it: not counted as its range."""
 
 NOISE_FLOOR = 1e-3
 """Noise below this, after normalisation, is no noise to a network; it also keeps logarithms finite."""
@@ -51,6 +54,7 @@ KINDS: dict[str, Kind] = {
     "blur": Kind("blur", "mm", True),
     "location": Kind("labelled intensity: median", "after normalisation", False),
     "scale": Kind("labelled intensity: spread", "after normalisation", True),
+    "contrast": Kind("labelled median from the body's", "after normalisation", True),
     "magnitude": Kind("labelled intensity: magnitude", "after normalisation", True),
     "tone": Kind("labelled median in the range", "as the exponent of a power law", True),
 }
@@ -259,11 +263,18 @@ def _of_channels(channel: int, scheme: Normalisation, axes: tuple[int, ...]) -> 
         widths = [found.blur[axis] for axis in axes] if found else []
         return _mean([math.log(width) for width in widths if width]) if widths and all(widths) else None
 
-    def tone(case: CaseFingerprint, scale: Scale) -> float | None:
+    def contrast(case: CaseFingerprint, scale: Scale) -> float | None:
         inside, labels = case.body[channel], case.foreground[channel]
         if inside is None or labels is None:
             return None
-        low, high = (scale.apply(_quantile(inside, level)) for level in (0.005, 0.995))
+        return math.log(max(abs(scale.apply(_quantile(labels, 0.5)) - scale.apply(_quantile(inside, 0.5))), NOISE_FLOOR))
+
+    def tone(case: CaseFingerprint, scale: Scale) -> float | None:
+        inside, labels, found = case.body[channel], case.foreground[channel], case.measured(channel)
+        if inside is None or labels is None:
+            return None
+        margin = TAIL * found.noise if found and found.noise else 0.0
+        low, high = (scale.apply(_quantile(inside, level) + side * margin) for level, side in ((0.005, 1), (0.995, -1)))
         if high <= low:
             return None
         place = (scale.apply(_quantile(labels, 0.5)) - low) / (high - low)
@@ -274,6 +285,7 @@ def _of_channels(channel: int, scheme: Normalisation, axes: tuple[int, ...]) -> 
         "blur": blur,
         "location": labelled(lambda median, spread: median),
         "scale": labelled(lambda median, spread: math.log(max(spread, NOISE_FLOOR))),
+        "contrast": scaled(contrast),
         "magnitude": labelled(lambda median, spread: math.log(max(math.hypot(median, spread), NOISE_FLOOR))),
         "tone": scaled(tone),
     }
