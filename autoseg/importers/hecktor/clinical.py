@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -39,11 +40,14 @@ class Clinical:
     notes: tuple[str, ...] = ()
 
     def centre_id(self, patient: str) -> str:
-        """The patient's CenterID as text ("5" also where the table has 5.0); "" where there is none."""
+        """The patient's CenterID as text ("5" also where the table has 5.0); "" where there is none, or nan."""
         row = self.rows.get(patient_key(patient), {})
         text = next((value for column, value in row.items() if _squeezed(column) in CENTRE), "")
         with suppress(ValueError):
-            return f"{float(text):g}"
+            number = float(text)
+            if not math.isfinite(number):
+                return ""
+            return str(int(number)) if number.is_integer() else text
         return text
 
 

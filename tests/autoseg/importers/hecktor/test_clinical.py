@@ -40,6 +40,13 @@ def test_text_stays_as_it_is_written(tmp_path):
     assert joined.centre_id("A-1") == "5"
 
 
+def test_centre_numbers(tmp_path):
+    """Long numbers stay apart, and what a program writes for a blank is no centre."""
+    cells = {"A-1": "12345678", "A-2": "12345679.0", "A-3": "nan", "A-4": "0.5", "A-5": "north", "A-6": ""}
+    joined = join_tables(tables(tmp_path, "PatientID,CenterID\n" + "".join(f"{name},{cell}\n" for name, cell in cells.items())))
+    assert [joined.centre_id(name) for name in cells] == ["12345678", "12345679", "", "0.5", "north", ""]
+
+
 def test_every_contradiction_is_told_with_both_files(tmp_path):
     text = error_of(tmp_path, "PatientID,Age,Gender\nA-1,61,1\nB-1,50,0\n", "PatientID,age,Gender\nA_1,62,1\nB-1,50,1\n")
     assert "patient A-1: Age is '61' in Task_1.csv (row 2) and '62' in Task_2.csv (row 2)" in text
