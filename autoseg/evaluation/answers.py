@@ -65,14 +65,19 @@ def predicted_values(place: Path, question: Question) -> dict[str, str]:
             folder a patient that holds what a challenge container wrote.
 
     Raises:
-        DatasetError: it is none of these, or a file in it is broken.
+        DatasetError: it is none of these, a file in it is broken, or a patient has two folders.
     """
     if not place.is_dir():
         return _column(place, question, ("prediction", *question.predicted))
-    found = {patient_key(path.parent.name): _json_value(path) for path in sorted(place.glob(f"*/{question.file}"))}
-    if not found:
+    written: dict[str, Path] = {}
+    for path in sorted(place.glob(f"*/{question.file}")):
+        first = written.setdefault(patient_key(path.parent.name), path)
+        if first != path:
+            raise DatasetError(f"{place}: {first.parent.name} and {path.parent.name} are one patient; keep one of the folders")
+    if not written:
         raise DatasetError(f"{place}: holds no PATIENT/{question.file}. Name a folder with one folder a patient, or a CSV table")
-    return {patient: value for patient, value in found.items() if not _is_blank(value)}
+    values = {patient: _json_value(path) for patient, path in written.items()}
+    return {patient: value for patient, value in values.items() if not _is_blank(value)}
 
 
 def number(text: str) -> float | None:

@@ -263,6 +263,10 @@ def test_unusable_tables(evaluation, masks):
             score_challenge(evaluation, "hecktor2025", Answers({"hpv": path}, outcomes))
     with pytest.raises(DatasetError, match=r"holds no PATIENT/hpv-status\.json"):
         score_challenge(evaluation, "hecktor2025", Answers({"hpv": masks}, outcomes))
+    for name in ("A-1", "a_1"):
+        _made(masks / "twice" / name / "hpv-status.json").write_text("true")
+    with pytest.raises(DatasetError, match="A-1 and a_1 are one patient"):
+        score_challenge(evaluation, "hecktor2025", Answers({"hpv": masks / "twice"}, outcomes))
     strangers = table(masks / "others.csv", "PatientID,HPV Status", "Z-1,1")
     with pytest.raises(DatasetError, match="of none of the 3 cases"):
         score_challenge(evaluation, "hecktor2025", Answers({"hpv": table(masks / "4.csv", "PatientID,Prediction", "A-1,1")}, strangers))
