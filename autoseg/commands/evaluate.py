@@ -84,6 +84,7 @@ def _evaluate(parsed: argparse.Namespace) -> dict[str, Any]:
             lesion_iou=challenge.lesion_iou if challenge else lesion_iou,
             connectivity=parsed.connectivity,
             geometry_tolerance=parsed.geometry_tolerance,
+            missing_is_empty=challenge is not None,
             workers=parsed.workers,
             progress="evaluate",
         )
@@ -99,7 +100,7 @@ def _evaluate(parsed: argparse.Namespace) -> dict[str, Any]:
     if parsed.pictures:
         _draw(parsed, evaluation, names.folder, masks)
     if failures:
-        failed = CasesFailed(failures, len(evaluation.cases))
+        failed = CasesFailed(failures, sum(case.case not in evaluation.failures for case in evaluation.cases))
         failed.result = result
         raise failed
     return result
@@ -169,7 +170,7 @@ def _write(parsed: argparse.Namespace, evaluation: Evaluation, masks: Any) -> No
         files.write_text(parsed.csv, evaluation.to_csv())
     if parsed.summary:
         references, predictions = find_masks(parsed.reference), find_masks(masks)
-        pairs = {case.case: (references[case.case], predictions[case.case]) for case in evaluation.cases}
+        pairs = {case.case: (references[case.case], predictions[case.case]) for case in evaluation.cases if case.case in predictions}
         # NaN as a bare word, as nnU-Net writes and reads it
         files.write_text(parsed.summary, json.dumps(evaluation.to_nnunet_summary(pairs, keep_nan=True), indent=4) + "\n")
 

@@ -8,12 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from autoseg.dataset.case import list_names
 from autoseg.dataset.patients import patient_key
 from autoseg.errors import DatasetError
 from autoseg.evaluation.agreement import Agreement
 from autoseg.evaluation.answers import HPV, N_STAGE, RELAPSE, RFS, T_STAGE, Question, known_values, number, predicted_values, stage, yes_no
-from autoseg.evaluation.ranking import concordance
+from autoseg.evaluation.ranking import Pairs, concordance
 
 SENSES = ("risk", "time")
 """Whether a higher predicted number means an earlier or a later relapse."""
@@ -57,7 +59,11 @@ class Answers:
 
 @dataclass(frozen=True)
 class AnswersScored:
-    """One question's figures, what else was found (JSON-able), one message a patient without a usable prediction, and notes."""
+    """One question's figures, what else was found (JSON-able), one message a patient without a usable prediction, and notes.
+
+    Who has none is not left out: each comparable pair with such a patient counts one half in the C-index, as in the evaluator of the 2021
+    and 2022 organisers, and the patient is a miss in a balanced accuracy.
+    """
 
     figures: Mapping[str, float]
     details: Mapping[str, Any]
@@ -101,8 +107,9 @@ class _Asked:
             )
         said = {case: predicted[patient_key(case)] for case in tested if patient_key(case) in predicted}
         usable = {case: text for case, text in said.items() if question is not RFS or number(text) is not None}
-        failures = [f"case {case}: no prediction of the {question.title} in {place}" for case in tested if case not in said]
-        failures += [f"case {case}: {said[case]!r} in {place} is no finite number" for case in said if case not in usable]
+        counts = "its pairs count one half" if question is RFS else "it counts as a miss"
+        failures = [f"case {case}: no prediction of the {question.title} in {place}; {counts}" for case in tested if case not in said]
+        failures += [f"case {case}: {said[case]!r} in {place} is no finite number; {counts}" for case in said if case not in usable]
         notes = []
         if len(tested) < len(cases):
             notes.append(f"{question.title}: known of {len(tested)} of the {len(cases)} cases with a reference mask, scored on those")
@@ -115,6 +122,7 @@ class _Asked:
 def _survival(found: _Asked, outcomes: Path, sense: str | None) -> tuple[dict[str, float], dict[str, Any]]:
     relapsed = known_values(outcomes, RELAPSE)
     times, events, risks = [], [], []
+    answered = [case in found.predicted for case in found.known]
     for case, text in found.known.items():
         time, event = number(text), yes_no(relapsed.get(patient_key(case), ""))
         if time is None or event is None:
@@ -122,13 +130,19 @@ def _survival(found: _Asked, outcomes: Path, sense: str | None) -> tuple[dict[st
                 f"{outcomes}: case {case}: RFS is {text!r} and Relapse {relapsed.get(patient_key(case), '')!r}; expected are a "
                 "number of days, and 1 or 0"
             )
-        if case in found.predicted:
-            times.append(time)
-            events.append(event == "1")
-            risks.append(float(found.predicted[case]) * (1 if sense == "risk" else -1))
-    pairs = concordance(times, events, risks)
+        times.append(time)
+        events.append(event == "1")
+        risks.append(float(found.predicted.get(case, 0.0)) * (1 if sense == "risk" else -1))
+    rows = np.flatnonzero(answered)
+    ranked = concordance(*(np.asarray(values)[rows] for values in (times, events, risks)))
+    comparable = concordance(times, events, risks).comparable
+    pairs = ranked + Pairs((comparable - ranked.comparable) / 2, comparable - ranked.comparable)
     details = {"patients": len(times), "relapses": sum(events), "comparable pairs": pairs.comparable, "sense": sense}
-    return {"C-index of RFS": pairs.index}, details
+    return {"C-index of RFS": pairs.index}, details | _unanswered(answered.count(False))
+
+
+def _unanswered(count: int) -> dict[str, int]:
+    return {"without a prediction": count} if count else {}
 
 
 def _classes(found: _Asked) -> tuple[dict[str, float], dict[str, Any]]:
@@ -139,10 +153,10 @@ def _classes(found: _Asked) -> tuple[dict[str, float], dict[str, Any]]:
     answered = [case for case in known if case in found.predicted]
     wrong = [case for case in answered if read(found.predicted[case]) is None]
     found.failures.extend(f"case {case}: {found.predicted[case]!r} is no {question.title}; it counts as a miss" for case in wrong)
-    agreement = Agreement.of([known[case] for case in answered], [read(found.predicted[case]) or "" for case in answered])
+    agreement = Agreement.of(list(known.values()), [read(found.predicted.get(case, "")) or "" for case in known])
     figures = {f"balanced accuracy of {question.title}": agreement.balanced_accuracy}
     if question is HPV:
         figures["specificity of HPV status"] = agreement.recall.get("0", math.nan)
         figures["sensitivity of HPV status"] = agreement.recall.get("1", math.nan)
     recalls = {f"recall of {name}": round(value, 4) for name, value in agreement.recall.items()}
-    return figures, {"patients": len(answered), **recalls}
+    return figures, {"patients": len(known), **_unanswered(len(known) - len(answered)), **recalls}

@@ -183,7 +183,7 @@ def score_challenge(evaluation: Evaluation, name: str, answers: Answers | None =
     """The figures of a challenge. The test set is that of the reference masks.
 
     Args:
-        evaluation: with `SETTINGS` and `LABELS`.
+        evaluation: with `SETTINGS`, `LABELS` and `missing_is_empty`, so that what was not predicted counts.
         name: in `CHALLENGES`.
 
     Raises:
@@ -197,10 +197,13 @@ def score_challenge(evaluation: Evaluation, name: str, answers: Answers | None =
         )
     challenge, answers = challenge_of(name, answers), answers or Answers()
     masks = {label: Masks.of(evaluation, label) for label in LABELS}
-    cases = [*(case.case for case in evaluation.cases), *evaluation.failures]
+    scored = {case.case for case in evaluation.cases}
+    cases = scored | set(evaluation.failures)
     figures, details, failures, notes = challenge.masks(masks), {}, [], list(_mask_notes(masks))
     if evaluation.failures:
-        notes.insert(0, f"figures of masks are of the {len(evaluation.cases)} of {len(cases)} references whose prediction can be scored")
+        left_out = len(cases - scored)
+        counted = "they count as empty masks" if not left_out else f"{left_out} of them are left out of the figures of masks"
+        notes.insert(0, f"{len(evaluation.failures)} of {len(cases)} references have no prediction that can be scored: {counted}")
     for question in challenge.questions:
         if question.name not in answers.places:
             continue

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -34,6 +35,7 @@ def evaluate(
     lesion_iou: float = 0.1,
     connectivity: int = 26,
     geometry_tolerance: float = 0.1,
+    missing_is_empty: bool = False,
     workers: int | None = 0,
     progress: str | None = None,
 ) -> Evaluation:
@@ -52,6 +54,8 @@ def evaluate(
         lesion_iou: what the IoU of a pair of lesions must exceed.
         connectivity: neighbours within a lesion: 6, 18 or 26.
         geometry_tolerance: how far corners may lie apart, in voxels, for two masks to share a grid.
+        missing_is_empty: score a reference whose prediction is missing or cannot be scored as though nothing had been predicted; it stands
+            among the failures all the same.
         workers: processes; 0 evaluates here; None: one a core, and none where there are few cases.
         progress: text of a progress bar, which shows only on a terminal.
 
@@ -73,17 +77,26 @@ def evaluate(
     foreground, ignore = _foreground(labels)
     centres = centres or {}
     task = partial(_evaluate_case, labels=foreground, ignore=ignore, settings=settings, geometry_tolerance=geometry_tolerance)
-    items = [(name, references[name], predictions[name], centres.get(name, "")) for name in present]
     if workers is None:
-        workers = min(usable_cores(), len(items)) if len(items) >= WORTH_PROCESSES else 0
+        workers = min(usable_cores(), len(present)) if len(present) >= WORTH_PROCESSES else 0
+
+    def score(names: list[str], paths: Mapping[str, Path]) -> dict[str, str]:
+        """Scores some cases; those without a path as though nothing had been predicted. Why some could not be."""
+        items = [(name, references[name], paths.get(name), centres.get(name, "")) for name in names]
+        failed = {}
+        for outcome in map_cases(task, items, workers=workers, names=names, progress=progress):
+            if outcome.error is None:
+                scored[outcome.name], remarks = outcome.value
+                notes.extend(remarks)
+            else:
+                failed[outcome.name] = str(outcome.error)
+        return failed
+
     scored: dict[str, CaseScores] = {}
     failures: dict[str, str] = {name: _missing(name, references[name], prediction) for name in wanted if name not in predictions}
-    for outcome in map_cases(task, items, workers=workers, names=present, progress=progress):
-        if outcome.error is None:
-            scored[outcome.name], remarks = outcome.value
-            notes += remarks
-        else:
-            failures[outcome.name] = str(outcome.error)
+    failures |= score(present, predictions)
+    if missing_is_empty and failures:
+        score([name for name in wanted if name in failures], {})
     # cases given by name are a choice, e.g. a fold's: then the other predictions are not surplus
     extra = [] if cases is not None else sorted(set(predictions) - set(references))
     return Evaluation(
@@ -145,12 +158,18 @@ def labels_found(paths: Iterable[Path]) -> dict[str, Label]:
 
 
 def _evaluate_case(
-    item: tuple[str, Path, Path, str], *, labels: Mapping[str, Label], ignore: int | None, settings: Settings, geometry_tolerance: float
+    item: tuple[str, Path, Path | None, str],
+    *,
+    labels: Mapping[str, Label],
+    ignore: int | None,
+    settings: Settings,
+    geometry_tolerance: float,
 ) -> tuple[CaseScores, list[str]]:
     from autoseg.images import check_same_grid, read_mask
 
     name, reference_path, prediction_path, centre = item
-    reference, prediction = read_mask(reference_path, case=name), read_mask(prediction_path, case=name)
+    reference = read_mask(reference_path, case=name)
+    prediction = read_mask(prediction_path, case=name) if prediction_path else replace(reference, array=np.zeros_like(reference.array))
     check_same_grid(
         reference.geometry, prediction.geometry, tolerance=geometry_tolerance, case=name, names=("the reference", "the prediction")
     )

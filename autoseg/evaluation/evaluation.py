@@ -89,7 +89,7 @@ class Evaluation:
         labels: foreground labels, name -> value or values.
         settings: of the metrics.
         cases: scored cases.
-        failures: case -> why it could not be scored (no prediction, broken file, other grid).
+        failures: case -> why it could not be scored (no prediction, broken file, other grid); among `cases` too where it counts as empty.
         extra_predictions: predictions without a reference.
         notes: what a reader should know.
     """

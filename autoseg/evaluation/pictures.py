@@ -48,6 +48,8 @@ def draw_cases(
         if case is None:
             logger.warning("case %s: no picture, its images are not in %s", scored.case, dataset)
             continue
+        if scored.case in evaluation.failures:
+            continue  # nothing that could be drawn was predicted; why, the evaluation tells
         path = folder / f"{scored.case}.png"
         try:
             _draw(

@@ -165,19 +165,46 @@ def test_an_evaluation_by_other_rules_has_no_challenges_figures(masks):
 
 
 def test_masks_that_cannot_be_scored_are_told_beside_the_figures(masks):
+    """B-3's is missing and A-2's lies on another grid: they count as empty, with 10 + 10 + 3 voxels of nodes in three lesions missed."""
     (masks / "prediction" / "B-3.nii.gz").unlink()
-    two = evaluate(masks / "reference", masks / "prediction", labels=LABELS, lesion_iou=SETTINGS.lesion_iou)
-    scores = score_challenge(two, "hecktor2022")
-    assert scores.notes[0] == "figures of masks are of the 2 of 3 references whose prediction can be scored"
-    assert scores.masks["GTVp"].mean_dsc == pytest.approx((1 / 2 + 2 / 3) / 2)
+    write_mask(masks / "prediction" / "A-2.nii.gz", line(), Geometry(SHAPE, (3.0, 1.0, 1.0)))
+    rules = {"labels": LABELS, "lesion_iou": SETTINGS.lesion_iou}
+    scores = score_challenge(evaluate(masks / "reference", masks / "prediction", missing_is_empty=True, **rules), "hecktor2022")
+    assert scores.notes[0] == "2 of 3 references have no prediction that can be scored: they count as empty masks"
+    primary, nodes = scores.masks["GTVp"], scores.masks["GTVn"]
+    assert primary.mean_dsc == pytest.approx((1 / 2 + 0 + 0) / 3)
+    assert primary.dsc_agg == pytest.approx(2 * 2 / (8 * 1 + 2 * 2))
+    assert (nodes.tp, nodes.fp, nodes.fn, nodes.dsc_agg) == (0, 0, 3, 0.0)
+
+    one = evaluate(masks / "reference", masks / "prediction", **rules)
+    assert [case.case for case in one.cases] == ["A-1"]
+    assert list(one.failures) == ["A-2", "B-3"]
+    left = score_challenge(one, "hecktor2022")
+    assert left.notes[0] == "2 of 3 references have no prediction that can be scored: 2 of them are left out of the figures of masks"
 
 
-def test_who_has_no_prediction_is_named(evaluation, masks):
+def test_a_reference_that_cannot_be_read_is_no_empty_mask(masks):
+    (masks / "reference" / "A-1.nii.gz").write_bytes(b"no image")
+    found = evaluate(masks / "reference", masks / "prediction", labels=LABELS, missing_is_empty=True)
+    assert list(found.failures) == ["A-1"]
+    assert [case.case for case in found.cases] == ["A-2", "B-3"]
+
+
+def test_who_has_no_prediction_is_named_and_counts(evaluation, masks):
+    """A-1 relapsed at 100, B-3 at 200, A-2 was seen until 300. Without A-2: (A-1, B-3) is right, the other two pairs count one half."""
     outcomes = table(masks / "known.csv", *OUTCOMES)
-    risks = table(masks / "rfs.csv", "PatientID,Prediction", "A-1,0.5", "A-2,inf")
+    risks = table(masks / "rfs.csv", "PatientID,Prediction", "A-1,0.5", "A-2,inf", "B-3,0.1")
     scores = score_challenge(evaluation, "hecktor2022", Answers({"rfs": risks}, outcomes, "risk"))
-    assert [failure.split(":")[0] for failure in scores.failures] == ["case B-3", "case A-2"]
-    assert scores.to_dict()["figures"]["C-index of RFS"] is None
+    assert scores.failures == (f"case A-2: 'inf' in {risks} is no finite number; its pairs count one half",)
+    assert scores.figures["C-index of RFS"] == pytest.approx((1 + 1 / 2 + 1 / 2) / 3)
+    assert scores.details["RFS"]["without a prediction"] == 1
+    nobody = table(masks / "none.csv", "PatientID,Prediction", "X-1,0.5")
+    assert score_challenge(evaluation, "hecktor2022", Answers({"rfs": nobody}, outcomes, "risk")).figures["C-index of RFS"] == 0.5
+
+    hpv = table(masks / "hpv.csv", "PatientID,Prediction", "A-1,1", "A-2,0", "B-3,")
+    scores = score_challenge(evaluation, "hecktor2025", Answers({"hpv": hpv}, outcomes))
+    assert scores.figures["balanced accuracy of HPV status"] == pytest.approx((1 + 1 / 2) / 2)
+    assert scores.failures == (f"case B-3: no prediction of the HPV status in {hpv}; it counts as a miss",)
 
 
 def test_what_prognosis_predicts_is_read(masks):
