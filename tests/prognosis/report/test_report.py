@@ -3,6 +3,7 @@
 import re
 from html.parser import HTMLParser
 
+import pandas as pd
 import pytest
 from cohorts import make_cohort
 
@@ -10,6 +11,9 @@ from autoseg import files
 from autoseg.dataset.workspace import Workspace
 from autoseg.report import html
 from prognosis.errors import PrognosisModelError
+from prognosis.features import masks
+from prognosis.features.table import FeatureTable
+from prognosis.report import report
 from prognosis.report.report import write_report
 from prognosis.validation.nested import evaluate
 
@@ -82,6 +86,21 @@ def test_names_are_escaped(workspace):
 
 def test_the_same_documents_give_the_same_page(workspace, tmp_path):
     assert written(workspace, tmp_path / "a.html") == written(workspace, tmp_path / "b.html")
+
+
+def test_the_masks_shown_are_those_that_were_measured(workspace, tmp_path, monkeypatch):
+    shown = []
+    monkeypatch.setattr(masks, "out_of_fold_masks", lambda dataset, workspace, configuration: shown.append(configuration))
+    monkeypatch.setattr(report, "segmentation_parts", lambda *arguments: [])
+    features = workspace.root / workspace.name / "prognosis" / "features.csv"
+    for options in ({}, {"configuration": "2d"}):
+        write_report(tmp_path / "r.html", workspace, object(), **options)
+    table = FeatureTable(pd.DataFrame({"volume_total_ml": [1.0]}, index=pd.Index(["p"], name="patient")), configuration="3d_lowres")
+    table.write(features)
+    for options in ({}, {"configuration": "2d"}):
+        write_report(tmp_path / "r.html", workspace, object(), **options)
+    features.unlink()
+    assert shown == [None, "2d", "3d_lowres", "2d"]
 
 
 def test_nothing_fitted_and_a_document_of_another_schema_are_told(workspace, tmp_path):
