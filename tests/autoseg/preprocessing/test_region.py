@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from autoseg.preprocessing.crop import slices
+from autoseg.preprocessing.prepare import network_view, prepare
 from autoseg.preprocessing.region import region_box
-from planners.plan import HeadAndNeckBox
+from planners.plan import HeadAndNeckBox, NoNormalisation
 
 RULE = HeadAndNeckBox(channel=1)
 
@@ -61,3 +63,26 @@ def test_nothing_hot_in_the_upper_part_means_the_whole_image():
     box, note = region_box([flat, flat], (3.0, 3.0, 3.0), RULE)
     assert box is None
     assert "whole image" in note
+
+
+@pytest.mark.parametrize("transpose", [(0, 1, 2), (2, 0, 1), (1, 2, 0)])
+def test_the_same_box_is_prepared_in_every_axis_order_and_from_turned_images(transpose, image_of, plan_of):
+    channels, spacing = _scan(spacing=(5.0, 4.0, 6.0))
+    channels[0] += 1  # everything holds something: nothing more is cut
+    box, _ = region_box(channels, spacing, RULE)
+    expected = channels[1][slices(box)].transpose(transpose)
+    order = tuple(spacing[axis] for axis in transpose)
+    plan = plan_of(order, (NoNormalisation(), NoNormalisation()), transpose=transpose, region_of_interest=RULE)
+    turned = [channel[::-1, :, ::-1] for channel in channels]
+    for arrays, direction in ((channels, (1, 0, 0, 0, 1, 0, 0, 0, 1)), (turned, (-1, 0, 0, 0, 1, 0, 0, 0, -1))):
+        done = prepare([image_of(array, spacing, direction) for array in arrays], None, plan, "c")
+        np.testing.assert_array_equal(done.data[1], expected)
+        mask = np.zeros(channels[1].shape, bool)
+        network_view(mask, done.properties)[...] = True
+        assert np.array_equal(mask if arrays is channels else mask[::-1, :, ::-1], _box_mask(box, mask.shape))
+
+
+def _box_mask(box, shape):
+    mask = np.zeros(shape, bool)
+    mask[slices(box)] = True
+    return mask
