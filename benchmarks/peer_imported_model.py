@@ -153,7 +153,7 @@ def _peer(parsed: argparse.Namespace) -> None:
     from nnunetv2.inference import predict_from_raw_data as peer
 
     if parsed.as_peer == "exact":
-        peer.torch = _Float32Sums()
+        peer.torch = Float32Sums()
         peer.compute_gaussian = partial(peer.compute_gaussian, dtype=torch.float32)
     images, target = parsed.work / "images", parsed.work / "theirs"
     if parsed.as_peer == "logits":
@@ -168,7 +168,7 @@ def _peer(parsed: argparse.Namespace) -> None:
     peer.predict_entry_point_modelfolder()
 
 
-class _Float32Sums:
+class Float32Sums:
     """torch as the peer's sliding window sees it, its half precision a full one."""
 
     def __getattr__(self, name: str) -> Any:
