@@ -156,13 +156,17 @@ class ModelFolder:
         import torch
         from safetensors.torch import load_file
 
-        from autoseg.networks import build_network
+        from autoseg.networks import network_without_weights
 
         configuration, path = self.configuration, self.weights_path(fold)
         channels, heads = self.plan.input_channels(self.dataset.configuration), self.plan.label_scheme.heads
-        network = build_network(configuration.network, channels, heads, configuration.dimension)
+        # A plan from somewhere else may name any size: memory is taken for what the file holds, not for what the plan says.
+        network = network_without_weights(configuration.network, channels, heads, configuration.dimension)
         try:
-            network.load_state_dict(load_file(path))
+            weights = {name: tensor.to(torch.float32, copy=True) for name, tensor in load_file(path).items()}
+            network.load_state_dict(weights, assign=True)
+        except MemoryError:
+            raise
         except Exception as error:  # safetensors and load_state_dict raise many kinds, all about the file's content
             raise ModelError(f"{path}: these are not the weights of the plan's network: {_first_lines(str(error))}") from None
         layout = torch.channels_last_3d if configuration.dimension == 3 else torch.channels_last

@@ -34,16 +34,24 @@ def build_network(spec: Network, in_channels: int, out_channels: int, dimension:
     Raises:
         ValueError: a spec of another dimension, or of a kind that no network is registered for.
     """
+    network = network_without_weights(spec, in_channels, out_channels, dimension)
+    network.to_empty(device="cpu")
+    initialise(network, seed)
+    return network
+
+
+def network_without_weights(spec: Network, in_channels: int, out_channels: int, dimension: int) -> nn.Module:
+    """The network of a plan on the meta device: names and shapes, no memory and no random numbers; arguments and errors as `build_network`.
+
+    `load_state_dict(weights, assign=True)` gives it weights, once their shapes were found to be its own.
+    """
     if spec.kind not in NETWORKS:
         raise ValueError(f"no network is registered as {spec.kind!r}; known: {', '.join(NETWORKS)}")
     lengths = {len(entry) for entry in (*spec.strides, *spec.kernels)}
     if lengths != {dimension}:
         raise ValueError(f"the network needs strides and kernels of {dimension} entries, found {sorted(lengths)}")
-    with torch.device("meta"):  # no memory and no random numbers for weights that are drawn below
-        network = NETWORKS[spec.kind](spec, in_channels, out_channels)
-    network.to_empty(device="cpu")
-    initialise(network, seed)
-    return network
+    with torch.device("meta"):
+        return NETWORKS[spec.kind](spec, in_channels, out_channels)
 
 
 def initialise(network: nn.Module, seed: int | torch.Generator = 0) -> None:

@@ -347,6 +347,16 @@ def test_a_forged_model_whose_manifest_agrees(packed, imported):
         assert "autoseg-tmp" not in found
 
 
+def test_a_plan_of_a_huge_network_takes_no_memory(packed, imported):
+    contents = {entry.filename: content for entry, content in entries_of(packed)}
+    plan = json.loads(contents["plan.json"])
+    network = plan["configurations"]["3d_fullres"]["network"]
+    network["features"] = [1 << 26 for _ in network["features"]]  # each convolution's weights: 5 x 10^17 bytes
+    status, said = imported(with_content(packed, {"plan.json": json.dumps(plan).encode()}))
+    assert status == 2
+    assert "these are not the weights of the plan's network" in said
+
+
 def test_archives_that_are_none(imported, packed):
     several = archive_of([("a/plan.json", b""), ("b/plan.json", b"")])
     for data in (b"", b"PK\x05\x06" + bytes(18), b"nothing", packed[:-30], packed[:1000], several):

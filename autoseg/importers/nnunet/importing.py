@@ -134,16 +134,14 @@ def native_weights(checkpoint: Checkpoint, plan: Plan) -> dict[str, Tensor]:
     """
     import torch
 
-    from autoseg.networks import weight_map_from_nnunet
-    from autoseg.networks.build import NETWORKS
+    from autoseg.networks import network_without_weights, weight_map_from_nnunet
 
     try:
         mapped = weight_map_from_nnunet(checkpoint.weights)
     except ModelError as error:
         raise ModelError(f"{checkpoint.path}: {error}. It was trained by {checkpoint.trainer}") from None
-    spec = plan.configuration(checkpoint.configuration).network
-    with torch.device("meta"):  # only names and shapes are wanted
-        network = NETWORKS[spec.kind](spec, plan.input_channels(checkpoint.configuration), plan.label_scheme.heads)
+    settings, channels = plan.configuration(checkpoint.configuration), plan.input_channels(checkpoint.configuration)
+    network = network_without_weights(settings.network, channels, plan.label_scheme.heads, settings.dimension)
     wanted = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
     found = {name: tuple(tensor.shape) for name, tensor in mapped.items()}
     problems = [f"{name} is missing" for name in wanted if name not in found]
