@@ -176,7 +176,7 @@ class Plan(Strict):
     channels: tuple[str, ...]
     labels: dict[str, Values]
     region_order: tuple[int, ...] = ()
-    file_ending: str
+    file_ending: str = Field(pattern=r"^(\.[A-Za-z0-9]+)+$")
     orientation: Literal["canonical", "as_stored", "ras"] = "canonical"
     geometry_tolerance: float = Field(default=0.1, ge=0)
     transpose: tuple[int, int, int] = (0, 1, 2)

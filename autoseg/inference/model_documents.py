@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from autoseg import files
+from autoseg.dataset.case import FILE_ENDINGS
 from autoseg.errors import ModelError
 from planners.labels import LabelScheme, Values, scheme_problems
 from planners.plan import Plan, PlanInvalid
@@ -165,6 +166,11 @@ def check_configuration(plan: Plan, dataset: ModelDataset, source: str) -> None:
     if dataset.configuration not in plan.configurations:
         raise ModelError(
             f"{source}: {DATASET_NAME} names the configuration {dataset.configuration!r}, the plan has: {', '.join(plan.configurations)}"
+        )
+    endings = {PLAN_NAME: plan.file_ending, DATASET_NAME: dataset.file_ending}
+    if strange := [name for name, ending in endings.items() if ending not in FILE_ENDINGS]:  # it becomes a part of the masks' paths
+        raise ModelError(
+            f"{source}: {strange[0]}: file_ending is {endings[strange[0]]!r}; masks can be written as {', '.join(FILE_ENDINGS)}"
         )
     if dataset.label_scheme.meaning != plan.label_scheme.meaning or dataset.channels != plan.channels:
         raise ModelError(f"{source}: labels or channels of {DATASET_NAME} and {PLAN_NAME} differ")

@@ -357,6 +357,16 @@ def test_a_plan_of_a_huge_network_takes_no_memory(packed, imported):
     assert "these are not the weights of the plan's network" in said
 
 
+@pytest.mark.parametrize("ending", ["/../../evil.nii.gz", "\\..\\evil.nii.gz", "", ".txt"])
+def test_masks_that_would_be_written_elsewhere(ending, packed, imported):
+    """The plan names the ending of masks, which becomes a part of their paths."""
+    contents = {entry.filename: content for entry, content in entries_of(packed)}
+    changed = {name: json.dumps(json.loads(contents[name]) | {"file_ending": ending}).encode() for name in ("plan.json", "dataset.json")}
+    status, said = imported(with_content(packed, changed))
+    assert status == 2
+    assert "file_ending" in said
+
+
 def test_archives_that_are_none(imported, packed):
     several = archive_of([("a/plan.json", b""), ("b/plan.json", b"")])
     for data in (b"", b"PK\x05\x06" + bytes(18), b"nothing", packed[:-30], packed[:1000], several):
