@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from autoseg.errors import DatasetError
+from autoseg.errors import DatasetError, GeometryError, ImageError
 from autoseg.evaluation.evaluation import CaseScores, Evaluation
 from autoseg.evaluation.scores import Label, Settings, score_masks
 from planners.labels import LabelScheme
@@ -54,8 +54,8 @@ def evaluate(
         lesion_iou: what the IoU of a pair of lesions must exceed.
         connectivity: neighbours within a lesion: 6, 18 or 26.
         geometry_tolerance: how far corners may lie apart, in voxels, for two masks to share a grid.
-        missing_is_empty: score a reference whose prediction is missing or cannot be scored as though nothing had been predicted; it stands
-            among the failures all the same.
+        missing_is_empty: score a reference whose prediction is missing, broken or on another grid as though nothing had been predicted; it
+            stands among the failures all the same.
         workers: processes; 0 evaluates here; None: one a core, and none where there are few cases.
         progress: text of a progress bar, which shows only on a terminal.
 
@@ -80,23 +80,24 @@ def evaluate(
     if workers is None:
         workers = min(usable_cores(), len(present)) if len(present) >= WORTH_PROCESSES else 0
 
-    def score(names: list[str], paths: Mapping[str, Path]) -> dict[str, str]:
-        """Scores some cases; those without a path as though nothing had been predicted. Why some could not be."""
-        items = [(name, references[name], paths.get(name), centres.get(name, "")) for name in names]
-        failed = {}
+    def score(names: Sequence[str], masks: Mapping[str, Path]) -> tuple[dict[str, CaseScores], dict[str, Exception]]:
+        items = [(name, references[name], masks.get(name), centres.get(name, "")) for name in names]
+        done: dict[str, CaseScores] = {}
+        failed: dict[str, Exception] = {}
         for outcome in map_cases(task, items, workers=workers, names=names, progress=progress):
             if outcome.error is None:
-                scored[outcome.name], remarks = outcome.value
+                done[outcome.name], remarks = outcome.value
                 notes.extend(remarks)
             else:
-                failed[outcome.name] = str(outcome.error)
-        return failed
+                failed[outcome.name] = outcome.error
+        return done, failed
 
-    scored: dict[str, CaseScores] = {}
-    failures: dict[str, str] = {name: _missing(name, references[name], prediction) for name in wanted if name not in predictions}
-    failures |= score(present, predictions)
-    if missing_is_empty and failures:
-        score([name for name in wanted if name in failures], {})
+    scored, errors = score(present, predictions)
+    missing = {name: _missing(name, references[name], prediction) for name in wanted if name not in predictions}
+    failures = missing | {name: str(error) for name, error in errors.items()}
+    if missing_is_empty:  # but not where this machine failed, and not the prediction
+        unusable = {*missing, *(name for name, error in errors.items() if isinstance(error, ImageError | GeometryError))}
+        scored |= score([name for name in wanted if name in unusable], {})[0]
     # cases given by name are a choice, e.g. a fold's: then the other predictions are not surplus
     extra = [] if cases is not None else sorted(set(predictions) - set(references))
     return Evaluation(

@@ -11,12 +11,15 @@ from cascades import CASCADE, LOWRES, CascadeDataset
 from tiny import QUICK
 
 from autoseg.choosing.choose import choose
+from autoseg.dataset.dataset import Dataset
+from autoseg.dataset.workspace import Workspace
 from autoseg.errors import ModelError, TrainingError
 from autoseg.images import read_image
 from autoseg.inference.case_images import check_channels
 from autoseg.inference.predictor import Predictor
 from autoseg.preprocessing.prepare import prepare
 from autoseg.preprocessing.resample import resample_labels
+from prognosis.features.masks import out_of_fold_masks
 
 
 @pytest.fixture(scope="module")
@@ -230,3 +233,5 @@ def test_a_cascade_is_compared_as_two_networks(copy):
     (note,) = [note for note in found.notes if "know the held-out cases" in note]
     assert note.startswith(f"{CASCADE}: ")
     assert f"(3d_cascade_fullres had learned from masks by networks of {LOWRES} that had been)" in found.methods
+    opened, work = Dataset.open(copy.folder), Workspace.of(copy.folder)
+    assert [out_of_fold_masks(opened, work, name).saw_patients for name in (LOWRES, CASCADE)] == [False, True], "prognosis knows it too"

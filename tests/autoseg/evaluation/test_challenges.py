@@ -1,5 +1,6 @@
 """The challenges' figures against values worked out by hand."""
 
+import importlib
 import json
 import math
 
@@ -181,6 +182,17 @@ def test_masks_that_cannot_be_scored_are_told_beside_the_figures(masks):
     assert list(one.failures) == ["A-2", "B-3"]
     left = score_challenge(one, "hecktor2022")
     assert left.notes[0] == "2 of 3 references have no prediction that can be scored: 2 of them are left out of the figures of masks"
+
+
+def test_a_machine_without_memory_is_no_empty_mask(masks, monkeypatch):
+    module = importlib.import_module("autoseg.evaluation.evaluate")
+
+    def without_memory(*arguments, **keywords):
+        raise MemoryError("too little")
+
+    monkeypatch.setattr(module, "score_masks", without_memory)
+    found = evaluate(masks / "reference", masks / "prediction", labels=LABELS, missing_is_empty=True)
+    assert (list(found.failures), found.cases) == (["A-1", "A-2", "B-3"], ())
 
 
 def test_a_reference_that_cannot_be_read_is_no_empty_mask(masks):
