@@ -101,8 +101,8 @@ def predicted_hpv(models: Path, patient: Patient, *, fallback: bool) -> Answer:
     return _answer(model.fitted, patient, say, fallback)
 
 
-def predicted_stage(models: Path, name: str, patient: Patient) -> Answer:
-    """The T or N stage; errors as `predicted_rfs`. There is no fallback: of a patient of whom nothing is known there is no stage.
+def predicted_stage(models: Path, name: str, patient: Patient, *, fallback: bool) -> Answer:
+    """The T or N stage; arguments and errors as `predicted_rfs`.
 
     Args:
         name: "t-stage" or "n-stage".
@@ -110,15 +110,15 @@ def predicted_stage(models: Path, name: str, patient: Patient) -> Answer:
     path = models / "prognosis" / name / "stage.json"
     if not path.is_file():
         raise PrognosisModelError(
-            f"{path}: there is no such model, and a stage is never guessed. Fit one with: prognosis stage --target {name}, and put its "
-            "stage.json there"
+            f"{path}: there is no such model, and without one no stage is guessed. Fit one with: prognosis stage --target {name}, and put "
+            "its stage.json there"
         )
     model = read_stage_model(path)
 
     def say(clinical: Clinical, features: Mapping[str, Measured]) -> str:
         return model.classes[int(model.predict(model_frame(model.first, [CASE], clinical, features))[0])]
 
-    return _answer(model.first, patient, say, fallback=False)
+    return _answer(model.first, patient, say, fallback)
 
 
 def _answer(fitted: Fitted, patient: Patient, say: Any, fallback: bool) -> Answer:

@@ -139,8 +139,8 @@ def run_challenge(edition: str, source: Path, target: Path, settings: Settings, 
         "mask": lambda path: _write_mask(path, segmented, why),
         "rfs": lambda path: predicted_rfs(settings.models, patient, settings.sense or "", fallback=settings.fallback),
         "hpv": lambda path: predicted_hpv(settings.models, patient, fallback=settings.fallback),
-        "t-stage": lambda path: predicted_stage(settings.models, "t-stage", patient),
-        "n-stage": lambda path: predicted_stage(settings.models, "n-stage", patient),
+        "t-stage": lambda path: predicted_stage(settings.models, "t-stage", patient, fallback=settings.fallback),
+        "n-stage": lambda path: predicted_stage(settings.models, "n-stage", patient, fallback=settings.fallback),
     }
     written = [_written(output, target / rules.paths[output], makers[output]) for output in asked]
     for note in notes:

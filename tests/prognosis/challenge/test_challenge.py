@@ -83,7 +83,7 @@ def test_as_a_process_without_network(trained, patient, tmp_path, edition):
         assert value(out / "hpv-status.json") in (True, False)
     else:
         assert "t-stage: missing" in done.stderr
-        assert "a stage is never guessed" in done.stderr
+        assert "without one no stage is guessed" in done.stderr
         assert value(told)["result"]["outputs"]["n-stage"]["file"] is None
 
 
@@ -145,16 +145,21 @@ def test_another_grid_and_the_way_back(trained, patient, tmp_path, monkeypatch):
 
 
 def test_stages_where_there_are_models(trained, patient, tmp_path, monkeypatch):
-    """Of 2026; a stage is told with the patient's own features or not at all."""
+    """Of 2026. Without a tumour a stage is told only where a fallback is asked for, as what it is."""
     models = with_stages(trained, tmp_path / "models")
     a_mask(monkeypatch, head(10)[2])
     told = call(models, patient.folder, tmp_path / "out", "--sense", "time", edition="2026")["outputs"]
     assert value(tmp_path / "out" / "t-stage.json") == told["t-stage"]["value"] == "T4", "as its volume says"
     assert value(tmp_path / "out" / "n-stage.json") == "N3"
     a_mask(monkeypatch, np.zeros(SHAPE, np.uint8))
-    found = missing(models, patient.folder, tmp_path / "out", "--sense", "time", "--fallback", edition="2026")
-    assert set(found) == {"t-stage", "n-stage"}
+    found = missing(models, patient.folder, tmp_path / "out", "--sense", "time", edition="2026")
+    assert set(found) == {"t-stage", "n-stage", "rfs"}
+    assert "no tumour was found" in found["t-stage"]
     assert not (tmp_path / "out" / "t-stage.json").exists()
+    told = call(models, patient.folder, tmp_path / "out", "--sense", "time", "--fallback", edition="2026")["outputs"]
+    assert all(told[name]["fallback"] for name in ("t-stage", "n-stage", "rfs"))
+    assert value(tmp_path / "out" / "t-stage.json") in STAGES["t-stage"].classes
+    assert value(tmp_path / "out" / "n-stage.json") in STAGES["n-stage"].classes
 
 
 def with_stages(trained, models):
