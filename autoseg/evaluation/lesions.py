@@ -96,7 +96,7 @@ def _most_pairs(predicted: np.ndarray, n_predicted: int, referenced: np.ndarray,
     size_predicted = np.bincount(predicted.ravel(), minlength=n_predicted + 1)
     size_referenced = np.bincount(referenced.ravel(), minlength=n_referenced + 1)
     union = size_predicted[pairs[0]] + size_referenced[pairs[1]] - shared
-    allowed = shared > iou * union
+    allowed = shared > iou * union * (1 + 1e-12)  # an overlap of the limit itself does not exceed it, whatever 0.7 x union rounds to
     rows, columns = pairs[0][allowed] - 1, pairs[1][allowed] - 1
     graph = csr_array((np.ones(rows.size, np.uint8), (rows, columns)), shape=(n_predicted, n_referenced))
     return int(np.count_nonzero(maximum_bipartite_matching(graph, perm_type="column") >= 0))

@@ -28,6 +28,7 @@ def test_the_threshold_must_be_exceeded():
     reference, prediction = line("##.."), line(".##.")
     assert lesion_counts(prediction, reference, iou=0.33).tp == 1
     assert lesion_counts(prediction, reference, iou=1 / 3).tp == 0
+    assert lesion_counts(line("#" * 63 + "." * 27), line("#" * 90), iou=0.7).tp == 0, "63 of 90 is 0.7, though 0.7 * 90 < 63 as floats"
 
 
 def test_one_prediction_over_two_lesions_finds_one():
