@@ -186,7 +186,7 @@ class Fingerprint:
         """
         try:
             document = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise FingerprintInvalid(f"{source}: not valid JSON: {error}") from None
         document = migrate(document, source)
         known = {"schema", "channels", "labels", "cases"}
@@ -227,9 +227,11 @@ def merge(channels: Sequence[str], labels: Mapping[str, Values], cases: Iterable
             raise FingerprintInvalid(
                 f"case {case.case}: has measures of {len(case.measures)} channels, the dataset has {len(channels)} channels"
             )
-        if not all(math.isfinite(s) and s > 0 for s in case.spacing) or not all(n >= 1 for n in case.shape_after_crop):
+        shapes = (case.shape, case.shape_after_crop)
+        if not all(math.isfinite(s) and s > 0 for s in case.spacing) or not all(n >= 1 for shape in shapes for n in shape):
             raise FingerprintInvalid(
-                f"case {case.case}: spacing must be positive and shape at least 1, found {case.spacing} and {case.shape_after_crop}"
+                f"case {case.case}: spacing must be positive and shape at least 1, found {case.spacing}, {case.shape} and "
+                f"{case.shape_after_crop}"
             )
     plain = {name: value if isinstance(value, int) else tuple(value) for name, value in labels.items()}
     return Fingerprint(tuple(channels), plain, ordered)

@@ -254,7 +254,7 @@ class Plan(Strict):
         """
         try:
             document = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise PlanInvalid(f"{source}: not valid JSON: {error}") from None
         if not isinstance(document, dict):
             raise PlanInvalid(f"{source}: must be a JSON object, found {type(document).__name__}")

@@ -144,8 +144,10 @@ def parse_plan(data: bytes, source: str) -> Plan:
     """The plan in a file's bytes; ModelError where it is not valid."""
     try:
         return Plan.from_json(data.decode(), source)
-    except (PlanInvalid, UnicodeDecodeError) as error:
+    except PlanInvalid as error:
         raise ModelError(str(error)) from None
+    except UnicodeDecodeError as error:
+        raise ModelError(f"{source}: is no text in UTF-8: {error}") from None
 
 
 def read_dataset(folder: Path, source: str) -> ModelDataset:
@@ -157,7 +159,7 @@ def parse_dataset(data: bytes, source: str) -> ModelDataset:
     """The dataset.json in a file's bytes; ModelError where it is not valid."""
     try:
         return ModelDataset.from_dict(json.loads(data), source)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ModelError(f"{source}: is no valid JSON: {error}") from None
 
 

@@ -203,6 +203,8 @@ def _open_folder(folder: Path, source: str, wanted: tuple[str, ...] | None, hold
             fingerprint = Fingerprint.from_json(documents[FINGERPRINT_NAME].decode())
         except (ValueError, KeyError, TypeError) as error:
             raise ModelError(f"{source}: {FINGERPRINT_NAME} does not fit its schema: {error}") from None
+        if fingerprint.channels != plan.channels:
+            raise ModelError(f"{source}: channels of {FINGERPRINT_NAME} and {PLAN_NAME} differ")
     metadata = None
     if model_metadata.NAME in documents:
         metadata = model_metadata.parse(documents[model_metadata.NAME], f"{source}: {model_metadata.NAME}")

@@ -367,6 +367,28 @@ def test_masks_that_would_be_written_elsewhere(ending, packed, imported):
     assert "file_ending" in said
 
 
+@pytest.mark.parametrize("name", ["plan.json", "dataset.json", "fingerprint.json", "metadata.json"])
+@pytest.mark.parametrize("content", [b"[" * 100_000, b'{"a":' * 100_000, b"null", b"{}", b"\xff", b""], ids=lambda content: content[:5])
+def test_documents_that_are_none(name, content, packed, imported):
+    status, said = imported(with_content(packed, {name: content}))
+    assert status == 2
+    assert name in said
+
+
+@pytest.mark.parametrize("change", [{"shape": [0, 9, 9]}, {"shape": [9, -1, 9]}, {"spacing": [0, 1, 1]}, {"foreground": [], "body": []}])
+def test_a_forged_fingerprint(change, packed, imported):
+    """Shift checks take logarithms of it, and look up the plan's channels in it."""
+    contents = {entry.filename: content for entry, content in entries_of(packed)}
+    document = json.loads(contents["fingerprint.json"])
+    document["cases"] = [case | change for case in document["cases"]]
+    if "body" in change:
+        document["channels"] = []
+        document["cases"] = [case | {"measures": []} for case in document["cases"]]
+    status, said = imported(with_content(packed, {"fingerprint.json": json.dumps(document).encode()}))
+    assert status == 2
+    assert "fingerprint.json" in said
+
+
 def test_archives_that_are_none(imported, packed):
     several = archive_of([("a/plan.json", b""), ("b/plan.json", b"")])
     for data in (b"", b"PK\x05\x06" + bytes(18), b"nothing", packed[:-30], packed[:1000], several):
