@@ -135,6 +135,8 @@ def uno_weights(part: Part, rung: Rung, taus: np.ndarray) -> np.ndarray:
 
 def _uncensored(part: Part, train: np.ndarray, times: np.ndarray) -> np.ndarray:
     """The chance of not being censored before each time, from training patients; times must not exceed their follow-up."""
+    if not len(times):  # a small hospital without an early event; scikit-survival refuses to be asked for nothing
+        return np.empty(0)
     require_survival()
     from sksurv.nonparametric import CensoringDistributionEstimator
     from sksurv.util import Surv

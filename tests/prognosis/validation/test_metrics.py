@@ -1,9 +1,12 @@
 """Metrics of held-out predictions against scikit-survival, scikit-learn and hand counts."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from cohorts import make_cohort
 
+from prognosis.cohort import Survival
 from prognosis.validation.folds import outer_folds
 from prognosis.validation.metrics import all_metrics, difference
 from prognosis.validation.part import Part
@@ -45,6 +48,22 @@ def test_survival_metrics():
     assert value(metrics["model"]["brier"]) == pytest.approx(sum(folds) / 90)
     ratio = value(metrics["model"]["brier"]) / value(metrics["null"]["brier"])
     assert value(metrics["model"]["prediction_accuracy"]) == pytest.approx(1 - ratio)
+
+
+def test_a_hospital_without_an_event_before_the_horizon():
+    from sksurv.metrics import brier_score
+    from sksurv.util import Surv
+
+    part = Part.of(make_cohort(n=90, centres=2))
+    quiet = (part.centre == part.centre[0]) & (part.time_days <= 300)
+    part = replace(part, outcome=Survival(part.time_days, part.happened & ~quiet))
+    rung = rung_of(part, "centre")
+    outcome, prediction = Surv.from_arrays(part.happened, part.time_days), rung.predictions["model"]
+    folds = [
+        brier_score(outcome[f.train], outcome[f.test], 1 - prediction.probability[f.test, None], [300.0])[1][0] * len(f.test)
+        for f in rung.folds
+    ]
+    assert value(all_metrics(part, rung, 300.0)["model"]["brier"]) == pytest.approx(sum(folds) / 90)
 
 
 def test_pairs_at_the_horizon_are_those_of_follow_up_that_ends_there():
