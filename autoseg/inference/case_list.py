@@ -15,12 +15,13 @@ import numpy as np
 from autoseg import files
 from autoseg.dataset.case import Case
 from autoseg.errors import AutosegError, CasesFailed, DatasetError
-from autoseg.images import read_header, write_mask
+from autoseg.images import Geometry, read_header, write_mask
 from autoseg.inference.case_images import read_case_images
 from autoseg.inference.ensemble import PROBABILITY
 from autoseg.inference.lookahead import Lookahead
 from autoseg.inference.memory import check_fits
 from autoseg.inference.outputs import output_files, probabilities_path
+from autoseg.inference.records import NAME as RECORDS_NAME
 from autoseg.inference.records import Record, Records, hash_inputs
 from autoseg.inference.review import Review
 from autoseg.resources import available_memory
@@ -128,7 +129,7 @@ class CaseList:
         geometry = waiting.ready.geometry
         if not self.save_probabilities:
             mask, review = self.predictor.segment(waiting, case, None, self.folder)
-            write_mask(path, mask, geometry)
+            self._save(path, mask, geometry)
             return review
         found: list[Review] = []
 
@@ -138,12 +139,16 @@ class CaseList:
             with open(temporary, "r+b") as stream:
                 files.allocate(stream.fileno(), temporary.stat().st_size)
             mask, review = self.predictor.segment(waiting, case, target, self.folder)
-            write_mask(path, mask, geometry)
+            self._save(path, mask, geometry)
             target.flush()
             found.append(review)
 
         files.replace_with(probabilities_path(path), write)
         return found[0]
+
+    def _save(self, path: Path, mask: np.ndarray, geometry: Geometry) -> None:
+        (self.folder / RECORDS_NAME).touch()  # before the first mask: a mask without it is somebody else's, and is not replaced
+        write_mask(path, mask, geometry)
 
 
 def raise_failures(errors: Sequence[Exception], failures: Sequence[str], *, done: int, cases: int, raise_single: bool) -> None:

@@ -38,6 +38,25 @@ def refuse_to_overwrite(cases: Iterable[Case], outputs: Iterable[Path]) -> None:
             raise DatasetError(f"{output}: this mask would replace the input {hit}. Choose another output folder; nothing was written")
 
 
+def refuse_foreign_masks(records: Path, outputs: Iterable[Path]) -> None:
+    """Makes sure that no output would replace a file that no prediction wrote, such as a reference mask in labelsTs.
+
+    Args:
+        records: the folder's predictions.jsonl, which is there before the first mask is.
+
+    Raises:
+        DatasetError: an output lies there already, and the folder has no such file; names it.
+    """
+    if records.exists():
+        return
+    hit = next((output for output in outputs if output.exists()), None)
+    if hit is not None:
+        raise DatasetError(
+            f"{hit}: lies there already, and as there is no {records.name} beside it, no prediction wrote it. Choose another output folder; "
+            "nothing was written"
+        )
+
+
 def _identities(path: Path) -> list[Any]:
     """What tells that two paths lead to one file: the resolved path, and for an existing file its place on the disk."""
     try:

@@ -96,10 +96,12 @@ def predict_folder(
 
     Raises:
         ModelError: no finished fold, or the model is damaged.
-        DatasetError: nothing to predict.
+        DatasetError: nothing to predict; the output folder holds the images, or masks that no prediction wrote.
         CasesFailed: some cases failed or were refused as `strict` asks; the rest is done.
         ShiftError: the only case was refused.
     """
+    if len(inputs) == 1 and Path(inputs[0]).is_dir() and Path(output).resolve() == Path(inputs[0]).resolve():
+        raise DatasetError(f"-o {output}: is the folder of the images, where masks would be taken for images. Choose another output folder")
     folder = Path(model) if model else chosen_or_own_model(Path(dataset), Path(work) if work else None, name, configuration)
     predictor = Predictor(folder, folds=folds, device=device, mirroring=mirroring, step=step, precision=precision)
     if model and configuration and predictor.model.dataset.configuration != configuration:

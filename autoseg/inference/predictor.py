@@ -20,7 +20,8 @@ from autoseg.inference.choice import Members, open_members
 from autoseg.inference.ensemble import PROBABILITY, Ensemble, ReadyCase
 from autoseg.inference.memory import MemoryEstimate, check_fits
 from autoseg.inference.model_folder import ModelFolder
-from autoseg.inference.outputs import refuse_to_overwrite, writable_folder
+from autoseg.inference.outputs import refuse_foreign_masks, refuse_to_overwrite, writable_folder
+from autoseg.inference.records import NAME as RECORDS_NAME
 from autoseg.inference.review import Review
 from autoseg.inference.segmenter import Segmenter
 from autoseg.inference.shift import ShiftCheck
@@ -198,14 +199,16 @@ class Predictor:
         Raises:
             CasesFailed: some cases failed; the others are done.
             AutosegError: the only case failed: its own error.
-            DatasetError: a mask would replace one of the input files; nothing is written then.
+            DatasetError: a mask would replace one of the input files, or a file that no prediction wrote; nothing is written then.
             ModelError: `strict` is asked for, and a model tells nothing of its training cases; nothing is written then.
         """
         folder = Path(folder)
         if strict:
             self.shift.check_strict()
         run = CaseList(self, folder, save_probabilities, replace_nonfinite, strict)
-        refuse_to_overwrite(cases, (output for case in cases for output in run.outputs(case)))
+        outputs = [output for case in cases for output in run.outputs(case)]
+        refuse_to_overwrite(cases, outputs)
+        refuse_foreign_masks(folder / RECORDS_NAME, outputs)
         writable_folder(folder)
         results, errors = run.predict(cases, resume=resume, prefetch=prefetch, report=report)
         raise_failures(errors, failures, done=len(results), cases=len(cases), raise_single=raise_single)

@@ -458,6 +458,31 @@ def test_a_mask_never_replaces_an_input(predictor, tmp_path):
     assert not (target.parent / "predictions.jsonl").exists()
 
 
+def test_a_mask_never_replaces_a_file_that_no_prediction_wrote(predictor, tmp_path):
+    """Such as a reference mask: -o labelsTs in place of -o masks."""
+    cases = write_cases(tmp_path, 2)
+    labels = tmp_path / "labelsTs"
+    labels.mkdir()
+    (labels / "P1.nii.gz").write_bytes(b"drawn by hand")
+    with pytest.raises(DatasetError, match=r"P1.nii.gz: lies there already"):
+        predictor.predict_cases(cases, labels)
+    assert [path.name for path in labels.iterdir()] == ["P1.nii.gz"]
+    assert (labels / "P1.nii.gz").read_bytes() == b"drawn by hand"
+    (labels / "P1.nii.gz").rename(labels / "other.nii.gz")
+    predictor.predict_cases(cases, labels)
+    predictor.predict_cases(cases, labels)  # its own it may replace
+
+
+def test_a_mask_that_a_kill_left_without_a_record_is_predicted_anew(predictor, tmp_path, monkeypatch):
+    case = write_cases(tmp_path, 1)[0]
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(Records, "add", lambda self, record: (_ for _ in ()).throw(KeyboardInterrupt))
+        predictor.predict_cases([case], tmp_path / "out")
+    assert (tmp_path / "out" / "P0.nii.gz").exists()
+    (result,) = predictor.predict_cases([case], tmp_path / "out", resume=True)
+    assert not result.skipped
+
+
 def test_a_single_failure_can_be_one_of_a_list(predictor, tmp_path):
     case = write_cases(tmp_path, 1)[0]
     case.images[0].path.unlink()
