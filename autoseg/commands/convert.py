@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from autoseg.commands.convert_models import RUN_MODELS, add_model_kinds
-from autoseg.commands.entry import RESEARCH_ONLY, add_shared_options, parser, run
+from autoseg.commands.entry import add_shared_options, parser, run
 
 EDITIONS = ("2022", "2025", "2026")
 """Of HECKTOR."""
@@ -25,6 +25,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     _add_hecktor(kinds)
     _add_nnunet_model(kinds)
     add_model_kinds(kinds)
+    for kind in kinds.choices.values():
+        kind.epilog, kind.formatter_class = options.epilog, options.formatter_class
     sys.exit(run(_convert, options, arguments))
 
 
@@ -33,8 +35,6 @@ def _add_generated(kinds: Any) -> None:
         "generated",
         help="write the generated two-channel dataset (demo, tests)",
         description="Write generated CT and PET phantoms with two labels from two centres.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-        epilog=RESEARCH_ONLY,
     )
     generated.add_argument("output", type=Path, metavar="OUT", help="the dataset folder to write")
     generated.add_argument("--cases", type=int, default=24, metavar="N", help="training cases")
@@ -48,8 +48,6 @@ def _add_phantom(kinds: Any) -> None:
         "phantom",
         help="write a generated multi-centre PET/CT cohort with a clinical table, in a HECKTOR layout",
         description="Write a phantom cohort and the truth that its outcomes follow from; print how well that truth ranks them.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-        epilog=RESEARCH_ONLY,
     )
     phantom.add_argument("output", type=Path, metavar="OUT", help="the folder to write into")
     phantom.add_argument("--patients", type=int, default=30, metavar="N", help="patients with outcomes")
@@ -84,7 +82,6 @@ def _add_hecktor(kinds: Any) -> None:
         "hecktor",
         help="a HECKTOR folder (2022, 2025, 2026) as a dataset: CT and PET on one grid, masks, centres and clinical columns",
         description="Make a dataset folder of HECKTOR data. The same command goes on when it was interrupted or the source has changed.",
-        epilog=RESEARCH_ONLY,
     )
     hecktor.add_argument("source", type=Path, metavar="DIR", help="the folder as it is handed out, with images, masks and tables")
     hecktor.add_argument("output", type=Path, metavar="OUT", help="the dataset folder to write")
@@ -101,7 +98,6 @@ def _add_nnunet_model(kinds: Any) -> None:
         "nnunet-model",
         help="a model that nnU-Net v2 trained (its folder, or a zip) as a model folder for autoseg_predict -m",
         description="Make a model folder of plans.json, dataset.json and fold_*/checkpoint_final.pth. Nothing in them is run.",
-        epilog=RESEARCH_ONLY,
     )
     model.add_argument(
         "source",

@@ -6,8 +6,6 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from autoseg.commands.entry import RESEARCH_ONLY
-
 
 def add_model_kinds(kinds: Any) -> None:
     """Adds export-model, import-model and onnx to the kinds of autoseg_convert."""
@@ -48,7 +46,7 @@ def add_model_kinds(kinds: Any) -> None:
 
 
 def _kind(kinds: Any, name: str, short: str, description: str) -> argparse.ArgumentParser:
-    kind: argparse.ArgumentParser = kinds.add_parser(name, help=short, description=description, epilog=RESEARCH_ONLY)
+    kind: argparse.ArgumentParser = kinds.add_parser(name, help=short, description=description)
     kind.add_argument("--verbose", action="store_true", help="tell more, and show the traceback of an error")
     kind.add_argument("--json", type=Path, metavar="FILE", help="also write the result to FILE as JSON")
     return kind

@@ -24,7 +24,8 @@ class _Help(argparse.ArgumentDefaultsHelpFormatter):
     """Tells a default only where there is one and the text does not tell it."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
-        if action.default in (None, False, []) or "default" in (action.help or ""):
+        none = action.default is None or action.default is False or action.default == []  # 0 is a default
+        if none or "default" in (action.help or ""):
             return action.help
         return super()._get_help_string(action)
 

@@ -31,8 +31,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser("autoseg_evaluate", "Compare predicted masks with reference masks: per case, label, centre and overall.")
     options.add_argument("reference", type=Path, metavar="REFERENCE", help="folder of reference masks")
     options.add_argument("prediction", type=Path, metavar="PREDICTION", help="folder of predicted masks, named as the reference's")
-    add_shared_options(options)
-    options.set_defaults(dataset=None)  # so that an explicit -d . is told from none
+    options.add_argument(
+        "-d",
+        "--dataset",
+        type=Path,
+        metavar="DIR",
+        help="the dataset (or model) folder that names classes and centres, and has the images for --pictures (default: the current folder "
+        "where it is one, else the folder that holds REFERENCE)",
+    )
+    add_shared_options(options, dataset=False)
     options.add_argument("--nsd-tolerance", type=float, default=2.0, metavar="MM", help="tolerance of the normalised surface Dice")
     options.add_argument(
         "--lesion-iou",
@@ -64,7 +71,7 @@ def _add_challenge(options: argparse.ArgumentParser) -> None:
 
 
 def _evaluate(parsed: argparse.Namespace) -> dict[str, Any]:
-    from autoseg.errors import AutosegError, CasesFailed
+    from autoseg.errors import AutosegError, CasesFailed, DatasetError
     from autoseg.evaluation import evaluate
     from autoseg.evaluation.names import names_for
 
@@ -72,6 +79,8 @@ def _evaluate(parsed: argparse.Namespace) -> dict[str, Any]:
     names = names_for(parsed.reference, parsed.dataset)
     if challenge:
         challenge.require_labels(names)
+    if parsed.pictures and names.folder is None:
+        raise DatasetError("--pictures needs the images: name the dataset folder with -d DIR")
     masks = challenge.masks(parsed.prediction) if challenge else parsed.prediction
     lesion_iou = 0.1 if parsed.lesion_iou is None else parsed.lesion_iou
     try:
@@ -97,7 +106,7 @@ def _evaluate(parsed: argparse.Namespace) -> dict[str, Any]:
         scores = challenge.score(evaluation)
         print(f"\n{scores.text()}")
         result["challenge"], failures = scores.to_dict(), [*failures, *scores.failures]
-    if parsed.pictures:
+    if names.folder and parsed.pictures:
         _draw(parsed, evaluation, names.folder, masks)
     if failures:
         failed = CasesFailed(failures, sum(case.case not in evaluation.failures for case in evaluation.cases))
@@ -175,12 +184,9 @@ def _write(parsed: argparse.Namespace, evaluation: Evaluation, masks: Any) -> No
         files.write_text(parsed.summary, json.dumps(evaluation.to_nnunet_summary(pairs, keep_nan=True), indent=4) + "\n")
 
 
-def _draw(parsed: argparse.Namespace, evaluation: Evaluation, dataset: Path | None, masks: Any) -> None:
-    from autoseg.errors import DatasetError
+def _draw(parsed: argparse.Namespace, evaluation: Evaluation, dataset: Path, masks: Any) -> None:
     from autoseg.evaluation.pictures import draw_cases
 
-    if dataset is None:
-        raise DatasetError("--pictures needs the images: name the dataset folder with -d DIR")
     drawn = draw_cases(evaluation, parsed.reference, masks, dataset, parsed.pictures)
     print(f"pictures of {len(drawn)} cases: {parsed.pictures}")
 

@@ -8,6 +8,8 @@ import sys
 import pytest
 from tiny import ONE_THREAD
 
+from autoseg.commands import convert
+
 COMMANDS = ("plan", "pretrain", "train", "choose", "predict", "evaluate", "convert")
 HEAVY = ("torch", "numpy", "SimpleITK", "scipy", "pandas", "matplotlib", "pydantic", "skimage")
 
@@ -27,6 +29,20 @@ def test_help_is_for_research_use(run, command):
     assert f"usage: autoseg_{command}" in done.stdout
     assert "For research use only; not a medical device." in done.stdout
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize("kind", ["generated", "phantom", "rule", "hecktor", "nnunet-model", "export-model", "import-model", "onnx"])
+def test_help_of_what_is_converted(capsys, kind):
+    with pytest.raises(SystemExit) as ended:
+        convert.main([kind, "--help"])
+    assert ended.value.code == 0
+    text = capsys.readouterr().out
+    assert "For research use only; not a medical device." in text
+    # a default is told once, and only where there is one
+    assert "(default: None)" not in text
+    assert "(default: False)" not in text
+    assert "cores) (default" not in " ".join(text.split())
+    assert ("outcomes (default: 0)" in " ".join(text.split())) == (kind == "phantom")
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -100,4 +100,6 @@ def test_wrong_input_is_status_2(tmp_path, capsys, monkeypatch, arguments, messa
         (tmp_path / name).mkdir()
         write_mask(tmp_path / name / "a.nii.gz", np.ones((3, 3, 3), np.uint8), Geometry((3, 3, 3), (1.0, 1.0, 1.0)))
     assert run(*arguments) == 2
-    assert message in capsys.readouterr().err
+    streams = capsys.readouterr()
+    assert message in streams.err
+    assert streams.out == ""  # before anything is measured
