@@ -107,9 +107,10 @@ class Span:
         told = self.kind.told
         (low, high), seen = self.accepted, self.seen
         place = f" of {channel}" if channel else ""
+        unit = f" {self.kind.unit}" if self.kind.unit else ""
         title = self.kind.title + (f" along {measure[-1]}" if measure[-2:] in (".z", ".y", ".x") else "")
         text = (
-            f"{title}{place}: {told(value):.4g} {self.kind.unit}; the training images have {told(seen[0]):.4g} to {told(seen[1]):.4g}, "
+            f"{title}{place}: {told(value):.4g}{unit}; the training images have {told(seen[0]):.4g} to {told(seen[1]):.4g}, "
             f"{told(low):.4g} to {told(high):.4g} would be accepted"
         )
         return Finding(measure, channel, told(value), (told(low), told(high)), text + (f". {hint}" if hint else ""))

@@ -28,8 +28,15 @@ def write_learning_curve(rows: Sequence[Mapping[str, Any]], path: Path, *, title
     panels = [panel for panel in (_losses(rows), _dice(rows), _rate(rows), _seconds(rows)) if panel[1]]
     if not panels:
         return
+    picture = io.BytesIO()
+    _figure(rows, panels, title).savefig(picture, format="png", dpi=110)
+    files.write_bytes(path, picture.getvalue())
+
+
+def _figure(rows: Sequence[Mapping[str, Any]], panels: Sequence[Panel], title: str) -> Any:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     figure = Figure(figsize=(8, 0.6 + 2.3 * len(panels)), layout="constrained")
     FigureCanvasAgg(figure)
@@ -38,11 +45,10 @@ def write_learning_curve(rows: Sequence[Mapping[str, Any]], path: Path, *, title
     for axis, (name, series) in zip(axes, panels, strict=True):
         _draw_panel(axis, name, epochs, series)
     axes[-1].set_xlabel("epoch")
+    axes[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
     if title:
         figure.suptitle(title, color=INK)
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png", dpi=110)
-    files.write_bytes(path, picture.getvalue())
+    return figure
 
 
 def _draw_panel(axis: Any, name: str, epochs: list[int], series: dict[str, list[float]]) -> None:

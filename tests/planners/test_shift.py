@@ -9,7 +9,7 @@ from scipy import stats
 from planners.fingerprint import CaseFingerprint, merge, sketch
 from planners.measures import Alignment, ChannelMeasures
 from planners.shift import FIELD_OF_VIEW, NOISE, REGISTRATION, SPACING, Seen, Told, outliers
-from planners.span import Span
+from planners.span import Kind, Span
 
 CHANNELS = ("CT", "PET", "X")
 
@@ -86,6 +86,11 @@ def test_exactly_what_was_perturbed_is_named(training, what):
         if finding.range is not None:
             assert not finding.range[0] <= finding.value <= finding.range[1]
             assert f"{finding.value:.4g}" in finding.text
+
+
+def test_a_measure_without_a_unit_leaves_no_gap():
+    finding = Span(Kind("contrast", "", False, 0.5), (1.0, 2.0)).finding("contrast", "MRI", 9.0)
+    assert finding.text.startswith("contrast of MRI: 9; the training images have 1 to 2,")
 
 
 def test_units_are_asked_for(training):

@@ -193,7 +193,7 @@ _TITLES = {
 
 def ceiling_text(document: Mapping[str, Any]) -> str:
     """The ceilings of a truth document as a table: each true predictor on these rows and on the population, pooled and within centre."""
-    line = "{:<48} {:>13} {:>13}   {:>13} {:>13}"
+    line = "{:<52} {:>13} {:>13}   {:>13} {:>13}"
     table = [
         line.format("", "these rows:", "", f"{POPULATION} more:", ""),
         line.format("what the truth itself reaches", "all pairs", "within centre", "all pairs", "within centre"),

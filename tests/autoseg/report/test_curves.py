@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from autoseg.report.curves import _dice, _losses, _seconds, write_learning_curve
+from autoseg.report.curves import _dice, _figure, _losses, _seconds, write_learning_curve
 
 matplotlib_image = pytest.importorskip("matplotlib.image", reason="install matplotlib")
 
@@ -38,6 +38,11 @@ def test_draws_a_picture(tmp_path):
     # lines are drawn: colours other than grey
     assert np.ptp(picture[..., :3], axis=2).max() > 0.3
     assert [item.name for item in tmp_path.iterdir()] == ["progress.png"]
+
+
+def test_epochs_are_whole_numbers():
+    ticks = _figure(ROWS, [_losses(ROWS)], "").axes[-1].get_xticks()
+    assert all(tick == round(tick) for tick in ticks)
 
 
 def test_what_goes_into_the_panels():
