@@ -62,6 +62,10 @@ def write_report(
     chosen = tuple(targets) or fitted_targets(folder)
     if not chosen:
         raise PrognosisModelError(f"{folder}: no target is fitted yet. Run: prognosis fit --target rfs")
+    unknown = [name for name in chosen if not (folder / name / EVALUATION).exists()]
+    if unknown:
+        fitted = ", ".join(fitted_targets(folder)) or "none"
+        raise PrognosisModelError(f"--target {unknown[0]}: is not fitted; fitted: {fitted}. Run: prognosis fit --target {unknown[0]}")
     evaluations = {name: read_evaluation(folder / name / EVALUATION) for name in chosen}
     parts = []
     for name, evaluation in evaluations.items():

@@ -9,7 +9,7 @@ from typing import Any
 from autoseg.report import html
 from prognosis.models.registry import HEADLINE, MODELS
 from prognosis.report.figures import Interval, calibration, forest, kaplan_meier, roc
-from prognosis.report.held_out import HeldOut, calibration_points, labels_by_fold, risk_groups
+from prognosis.report.held_out import FEWEST_A_GROUP, HeldOut, calibration_points, labels_by_fold, risk_groups
 from prognosis.validation.statement import TOO_FEW, number
 
 Document = Mapping[str, Any]
@@ -156,7 +156,8 @@ def _curves(held_out: HeldOut, target: Document) -> Iterator[str]:
         parts.append(html.figure(roc(labels_by_fold(held_out)), "By test fold: probabilities of different folds are not on one scale."))
     quantity = "probability" if target["kind"] == "binary" else f"risk at {target['horizon_days']:g} days"
     points = calibration_points(held_out, target["horizon_days"] if target["kind"] == "survival" else None)
-    parts.append(html.figure(calibration(points, quantity=quantity), "Groups of held-out patients with similar predictions, by test fold."))
+    caption = f"Groups of at least {FEWEST_A_GROUP} held-out patients with similar predictions, by test fold."
+    parts.append(html.figure(calibration(points, quantity=quantity), caption))
     yield html.heading("Calibration" if target["kind"] == "survival" else "Discrimination and calibration by fold", 3)
     yield html.side_by_side(parts)
 
@@ -205,7 +206,9 @@ def _patients(held_out: HeldOut, kind: str) -> str:
 
 
 def _short(metric: Document | None) -> str:
-    return number(metric).replace(" to ", "–")
+    """For a table's cell: a dash between bounds saves room, but beside a minus sign it could not be read."""
+    text = number(metric)
+    return text if "(-" in text or "to -" in text else text.replace(" to ", "–")
 
 
 def _title(name: str) -> str:

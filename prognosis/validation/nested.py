@@ -176,7 +176,7 @@ def _why_no_claim(part: Part, rung: Rung, fold: Fold) -> str:
     if part.kind == "binary" and seen == 0:
         return f"one class among {len(fold.test)} patients"
     if seen < ENOUGH_EVENTS:
-        what = "events" if part.kind == "survival" else "of the rarer class"
+        what = ("event" if seen == 1 else "events") if part.kind == "survival" else "of the rarer class"
         return f"{seen} {what}, {ENOUGH_EVENTS} are needed"
     return ""
 

@@ -15,6 +15,7 @@ from prognosis.features import masks
 from prognosis.features.table import FeatureTable
 from prognosis.report import report
 from prognosis.report.report import write_report
+from prognosis.report.target import _short
 from prognosis.validation.nested import evaluate
 
 VOID = {"meta", "img", "br"}
@@ -84,6 +85,11 @@ def test_names_are_escaped(workspace):
     assert "a &amp; b" in html.table(("x",), [("a & b",)])
 
 
+def test_negative_bounds_can_be_read():
+    assert _short({"value": -0.03, "low": -0.06, "high": -0.01}) == "-0.03 (-0.06 to -0.01)"
+    assert _short({"value": 0.65, "low": 0.61, "high": 0.69}) == "0.65 (0.61–0.69)"
+
+
 def test_the_same_documents_give_the_same_page(workspace, tmp_path):
     assert written(workspace, tmp_path / "a.html") == written(workspace, tmp_path / "b.html")
 
@@ -104,6 +110,8 @@ def test_the_masks_shown_are_those_that_were_measured(workspace, tmp_path, monke
 
 
 def test_nothing_fitted_and_a_document_of_another_schema_are_told(workspace, tmp_path):
+    with pytest.raises(PrognosisModelError, match="--target os: is not fitted; fitted: hpv, rfs. Run: prognosis fit --target os"):
+        write_report(tmp_path / "r.html", workspace, None, ["os"])
     with pytest.raises(PrognosisModelError, match="no target is fitted yet.*prognosis fit"):
         write_report(tmp_path / "r.html", Workspace.of(tmp_path), None)
     files.write_json(tmp_path / "autoseg-work" / "default" / "prognosis" / "rfs" / "evaluation.json", {"schema": "other/1"})
