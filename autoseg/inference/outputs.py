@@ -52,8 +52,8 @@ def refuse_foreign_masks(records: Path, outputs: Iterable[Path]) -> None:
     hit = next((output for output in outputs if output.exists()), None)
     if hit is not None:
         raise DatasetError(
-            f"{hit}: lies there already, and as there is no {records.name} beside it, no prediction wrote it. Choose another output folder; "
-            "nothing was written"
+            f"{hit}: lies there already, and as there is no {records.name} beside it, no prediction wrote it. "
+            "Choose another output folder; nothing was written"
         )
 
 

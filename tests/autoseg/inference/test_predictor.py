@@ -475,9 +475,10 @@ def test_a_mask_never_replaces_a_file_that_no_prediction_wrote(predictor, tmp_pa
 
 def test_a_mask_that_a_kill_left_without_a_record_is_predicted_anew(predictor, tmp_path, monkeypatch):
     case = write_cases(tmp_path, 1)[0]
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patched:
         patched.setattr(Records, "add", lambda self, record: (_ for _ in ()).throw(KeyboardInterrupt))
-        predictor.predict_cases([case], tmp_path / "out")
+        with pytest.raises(KeyboardInterrupt):
+            predictor.predict_cases([case], tmp_path / "out")
     assert (tmp_path / "out" / "P0.nii.gz").exists()
     (result,) = predictor.predict_cases([case], tmp_path / "out", resume=True)
     assert not result.skipped
