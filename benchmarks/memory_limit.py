@@ -64,8 +64,8 @@ def prepare(folder: Path, arguments: argparse.Namespace) -> None:
     from autoseg.inference.model_writing import write_model_folder
     from autoseg.networks import build_network
     from planners.fingerprint import CaseFingerprint, merge, sketch
-    from planners.plan import override
     from planners.planner import plan
+    from planners.settings import override
 
     shape = (arguments.slices, arguments.in_plane, arguments.in_plane)
     spacing = (arguments.slice_thickness, 0.9765625, 0.9765625)

@@ -8,6 +8,7 @@ array order permuted by `Plan.transpose`. The parts lie in `planners.schema`, an
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -29,7 +30,7 @@ from planners.schema.augmentation import (
     Spatial,
     channel_range,
 )
-from planners.schema.base import PlanInvalid, Probability, Range, Strict, Triple
+from planners.schema.base import PlanInvalid, Probability, Range, Strict, Triple, misfit
 from planners.schema.inference import Inference
 from planners.schema.networks import Network, ResidualUNetSpec, SegResNetSpec, UNetSpec
 from planners.schema.preprocessing import (
@@ -47,7 +48,6 @@ from planners.schema.preprocessing import (
 from planners.schema.pretraining import Pretraining
 from planners.schema.sampling import Sampling
 from planners.schema.training import (
-    KINDS,
     SGD,
     AdamW,
     CCDiceCELoss,
@@ -62,7 +62,6 @@ from planners.schema.training import (
     Schedule,
     Training,
     TverskyCELoss,
-    as_kind,
 )
 
 __all__ = [
@@ -119,7 +118,6 @@ __all__ = [
     "channel_range",
     "default_configuration",
     "migrate",
-    "override",
     "readable",
 ]
 
@@ -145,25 +143,32 @@ class Configuration(Strict):
     previous_stage: str | None = None
 
     @model_validator(mode="after")
-    def _consistent(self) -> Configuration:
+    def _fields_fit(self) -> Configuration:
         for name in ("spacing", "median_shape", "patch_size"):
             if len(getattr(self, name)) != self.dimension:
                 raise ValueError(f"{name} needs {self.dimension} entries, found {len(getattr(self, name))}")
-        divisor = [1] * self.dimension
-        for stride in self.network.strides:
-            divisor = [d * s for d, s in zip(divisor, stride, strict=True)]
-        if any(size <= 0 or size % d for size, d in zip(self.patch_size, divisor, strict=True)):
-            raise ValueError(f"patch_size {list(self.patch_size)} must be divisible by the product of the strides {divisor}")
+        for name in ("strides", "kernels"):
+            for step in getattr(self.network, name):
+                if len(step) != self.dimension or min(step) < 1:
+                    raise ValueError(f"network.{name}: each needs {self.dimension} entries of 1 or more, found {list(step)}")
         if any(s <= 0 for s in self.spacing):
             raise ValueError(f"spacing must be positive, found {list(self.spacing)}")
-        if self.training.accumulation > self.batch_size:
-            raise ValueError(f"training.accumulation ({self.training.accumulation}) must not exceed batch_size ({self.batch_size})")
         bad = [a for a in self.inference.mirror_axes if not 0 <= a < self.dimension]
         if bad:
             raise ValueError(f"inference.mirror_axes must be axes below {self.dimension}, found {bad}")
         wrong = {name: count for name, count in self.augmentation.channel_ranges().items() if count != len(self.normalisation)}
         if wrong:
             raise ValueError(f"augmentation: `channels` has one range a channel ({len(self.normalisation)}) or none, found {wrong}")
+        return self
+
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> Configuration:
+        """What depends on sizes that planning finds from the data."""
+        divisor = [math.prod(stride[axis] for stride in self.network.strides) for axis in range(self.dimension)]
+        if any(size <= 0 or size % d for size, d in zip(self.patch_size, divisor, strict=True)):
+            raise misfit(f"patch_size {list(self.patch_size)} must be divisible by the product of the strides {divisor}")
+        if self.training.accumulation > self.batch_size:
+            raise misfit(f"training.accumulation ({self.training.accumulation}) must not exceed batch_size ({self.batch_size})")
         return self
 
 
@@ -183,6 +188,18 @@ class Plan(Strict):
     region_of_interest: Region | None = None
     configurations: dict[str, Configuration]
     reasons: dict[str, str] = {}
+
+    @model_validator(mode="after")
+    def _axes_and_channels(self) -> Plan:
+        if sorted(self.transpose) != [0, 1, 2]:
+            raise ValueError(f"transpose must hold each of 0, 1 and 2 once, found {list(self.transpose)}")
+        for name, configuration in self.configurations.items():
+            if len(configuration.normalisation) != len(self.channels):
+                raise ValueError(
+                    f"configurations.{name}.normalisation: one is needed for each of the {len(self.channels)} channels "
+                    f"({', '.join(self.channels)}), found {len(configuration.normalisation)}"
+                )
+        return self
 
     @model_validator(mode="after")
     def _stages_end(self) -> Plan:
@@ -297,60 +314,13 @@ def default_configuration(plan: Plan) -> str:
     return "3d_fullres" if "3d_fullres" in plan.configurations else next(iter(plan.configurations))
 
 
-def override(plan: Plan, settings: dict[str, Any], configuration: str | None = None) -> Plan:
-    """The plan with fields replaced, checked as a whole.
-
-    Args:
-        plan: left as it is.
-        settings: dotted path -> JSON value. A path starts at the plan ("orientation", "configurations.2d.batch_size") or at a
-            configuration ("training.epochs"), which then goes for `configuration`, or for all of them where that is None. A loss's,
-            optimiser's or schedule's `kind` goes before its other fields, see `as_kind`.
-
-    Raises:
-        PlanInvalid: a path that the plan does not have, or a value that does not fit.
-    """
-    document = plan.model_dump(mode="json", by_alias=True)
-    for path, value in sorted(settings.items(), key=lambda item: not item[0].endswith(".kind")):
-        keys = path.split(".")
-        if keys[0] in document:
-            _assign(document, keys, value, path)
-            continue
-        if configuration is not None:
-            plan.configuration(configuration)
-        names = [configuration] if configuration else list(document["configurations"])
-        for name in names:
-            _assign(document["configurations"][name], keys, value, path)
-    return Plan.from_json(json.dumps(document), source=f"after --set {' '.join(settings)}")
-
-
-def _assign(target: Any, keys: list[str], value: Any, path: str) -> None:
-    for key in keys[:-1]:
-        target = _step(target, key, path)
-    last: Any = int(keys[-1]) if isinstance(target, list) and keys[-1].isdigit() else keys[-1]
-    _step(target, keys[-1], path)
-    part = keys[-2] if len(keys) > 1 else ""
-    if last == "kind" and value in KINDS.get(part, ()):
-        target.update(kind := as_kind(part, target, value))
-        for field in target.keys() - kind.keys():
-            del target[field]
-    else:
-        target[last] = value
-
-
-def _step(target: Any, key: str, path: str) -> Any:
-    if isinstance(target, list) and key.isdigit() and int(key) < len(target):
-        return target[int(key)]
-    if isinstance(target, dict) and key in target:
-        return target[key]
-    known = ", ".join(target) if isinstance(target, dict) else f"0 to {len(target) - 1}" if isinstance(target, list) else "nothing"
-    raise PlanInvalid(f"--set {path}: there is no field {key!r} here; known: {known}")
-
-
-def readable(error: ValidationError) -> str:
-    """What pydantic found wrong, one part a field."""
+def readable(error: ValidationError, without: str = "") -> str:
+    """What pydantic found wrong, one part a field; errors of the type `without` are left out."""
     parts = []
     for item in error.errors():
+        if item["type"] == without:
+            continue
         where = ".".join(str(part) for part in item["loc"]) or "plan"
-        what = "is not a known field" if item["type"] == "extra_forbidden" else item["msg"]
+        what = "is not a known field" if item["type"] == "extra_forbidden" else item["msg"].removeprefix("Value error, ")
         parts.append(f"{where}: {what}")
     return "; ".join(parts)

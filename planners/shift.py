@@ -104,7 +104,7 @@ class Channel:
         worst = max(self.spans, key=lambda aspect: self.spans[aspect].outside(values[aspect]))
         if self.spans[worst].outside(values[worst]) <= 0:
             return None
-        return self.spans[worst].finding("intensity", self.name, values[worst], self._hint(intensity))
+        return self.spans[worst].finding("intensity", self.name, values[worst], self._hint(intensity), told=getattr(intensity, worst))
 
     def _hint(self, intensity: Intensity) -> str:
         if self.name.lower() == "ct":
@@ -273,15 +273,3 @@ def _numbers(case: CaseFingerprint, intensities: Sequence[Intensity | None]) -> 
             found[f"registration.{letter}", None] = shift
         found["overlap", None] = case.alignment.overlap
     return found
-
-
-def outliers(fingerprint: Fingerprint, *, as_stored: bool = False) -> dict[str, tuple[Finding, ...]]:
-    """Training cases that lie outside all the others, each judged as if it were new; case -> its findings, those without left out."""
-    told = [Told.of(case) for case in fingerprint.cases]
-    if len(told) <= FEWEST:
-        return {}
-    found = {}
-    for place, case in enumerate(told):
-        others = told[:place] + told[place + 1 :]
-        found[fingerprint.cases[place].case] = Seen(fingerprint.channels, others, as_stored=as_stored).findings(case)
-    return {case: findings for case, findings in found.items() if findings}

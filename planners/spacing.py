@@ -55,7 +55,8 @@ def target_spacing(spacings: Sequence[Sequence[float]], shapes: Sequence[Sequenc
     target[coarse] = low if low >= next_spacing else next_spacing + 1e-5
     return TargetSpacing(
         _triple(target),
-        f"median of {len(spacings)} cases, but axis {coarse} is coarse ({spread}): the 10th percentile of its spacings, {low:.4g} mm",
+        f"median of {len(spacings)} cases, but axis {coarse} is coarse ({spread}): the 10th percentile of its spacings, {low:.4g} mm"
+        + ("" if low >= next_spacing else ", and no finer than the others, so that it stays the coarse one"),
     )
 
 

@@ -102,15 +102,16 @@ class Span:
         """How far a value lies from the training cases' mean, in standard deviations or margins, whichever is larger."""
         return abs(value - float(self._array.mean())) / max(float(self._array.std()), self.kind.margin)
 
-    def finding(self, measure: str, channel: str, value: float, hint: str = "") -> Finding:
-        """The finding for a value outside."""
-        told = self.kind.told
+    def finding(self, measure: str, channel: str, value: float, hint: str = "", told: float | None = None) -> Finding:
+        """The finding for a value outside; `told`: the value in its unit, where `value` is no logarithm of it."""
+        in_unit = self.kind.told
+        shown = in_unit(value) if told is None else told
         (low, high), seen = self.accepted, self.seen
         place = f" of {channel}" if channel else ""
         unit = f" {self.kind.unit}" if self.kind.unit else ""
         title = self.kind.title + (f" along {measure[-1]}" if measure[-2:] in (".z", ".y", ".x") else "")
         text = (
-            f"{title}{place}: {told(value):.4g}{unit}; the training images have {told(seen[0]):.4g} to {told(seen[1]):.4g}, "
-            f"{told(low):.4g} to {told(high):.4g} would be accepted"
+            f"{title}{place}: {shown:.4g}{unit}; the training images have {in_unit(seen[0]):.4g} to {in_unit(seen[1]):.4g}, "
+            f"{in_unit(low):.4g} to {in_unit(high):.4g} would be accepted"
         )
-        return Finding(measure, channel, told(value), (told(low), told(high)), text + (f". {hint}" if hint else ""))
+        return Finding(measure, channel, shown, (in_unit(low), in_unit(high)), text + (f". {hint}" if hint else ""))

@@ -125,7 +125,7 @@ def choose(
         CasesFailed: some cases could not be predicted or scored; nothing is chosen then.
     """
     spaces = [Workspace.of(Path(dataset).absolute(), Path(work) if work else None, name) for name in dict.fromkeys(names)]
-    opened = Dataset.open(dataset, exclude=spaces[0].excluded())
+    opened = Dataset.open(dataset, left_out=spaces[0].excluded())
     members, notes = find_members(opened, spaces, configurations)
     cases = common_cases(members)
     notes += _left_out(members, cases)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,33 +38,50 @@ class Dataset:
     region_order: tuple[int, ...] = ()
 
     @staticmethod
-    def open(folder: str | Path, *, exclude: Iterable[str] = ()) -> Dataset:
+    def open(folder: str | Path, *, exclude: Iterable[str] = (), left_out: Iterable[str] = ()) -> Dataset:
         """The dataset in a folder.
 
         Args:
             exclude: case names to leave out; what is wrong with those does not matter.
+            left_out: the same, remembered from before, so that they may be gone by now.
 
         Raises:
             DatasetError: with everything that is wrong in one message.
         """
+        dataset, problems = Dataset.survey(folder, exclude=exclude, left_out=left_out)
+        if problems:
+            raise DatasetError(refusal(dataset.folder, problems))
+        return dataset
+
+    @staticmethod
+    def survey(folder: str | Path, *, exclude: Iterable[str] = (), left_out: Iterable[str] = ()) -> tuple[Dataset, tuple[str, ...]]:
+        """The dataset with those cases in which nothing is wrong as far as names tell, and everything that is wrong.
+
+        Args:
+            exclude, left_out: as in `open`.
+
+        Raises:
+            DatasetError: dataset.json does not say what to look for, or a case of `exclude` is not there; all problems are told.
+        """
         folder = Path(folder).absolute()
         exclude = tuple(dict.fromkeys(exclude))
+        aside = tuple(dict.fromkeys((*exclude, *left_out)))
         description = read_description(folder)
-        found = find_training_cases(folder, description, exclude)
+        found = find_training_cases(folder, description, aside, known=exclude)
         cases, problems, notes = found.cases, found.problems, found.notes
         path = folder / table.FILE_NAME
         if path.exists():
             try:
-                cases = table.apply_table(cases, table.read_table(path), exclude, problems, notes)
+                cases = table.apply_table(cases, table.read_table(path), aside, problems, notes)
             except DatasetError as error:
                 problems.append(str(error))
+        if found.mistaken:
+            raise DatasetError(refusal(folder, [*found.mistaken, *problems]))
         if not cases and not problems:
             problems.append(
                 f"there are no training cases. They belong in imagesTr and labelsTr, or in the 'dataset' list of dataset.json{_seen(notes)}"
             )
-        if problems:
-            raise DatasetError(_message(folder, problems))
-        return Dataset(
+        dataset = Dataset(
             folder,
             description.name,
             description.channels,
@@ -74,6 +91,7 @@ class Dataset:
             (*notes, *_unpaintable(LabelScheme(description.labels, description.region_order))),
             description.region_order,
         )
+        return dataset, tuple(problems)
 
     @property
     def label_scheme(self) -> LabelScheme:
@@ -81,9 +99,9 @@ class Dataset:
         return LabelScheme(self.labels, self.region_order)
 
     @property
-    def paired_axes(self) -> tuple[int, ...]:
-        """Array axes (canonical orientation) along which nothing may be mirrored, since labels come in left and right pairs: (2,) or ()."""
-        return sides.paired_axes(self.labels)
+    def has_sides(self) -> bool:
+        """Whether labels come in left and right pairs, so that no image may be mirrored from left to right."""
+        return bool(sides.left_right_pairs(self.labels))
 
     def case(self, name: str) -> Case:
         """The case of that name.
@@ -106,7 +124,8 @@ def _unpaintable(scheme: LabelScheme) -> list[str]:
     ]
 
 
-def _message(folder: Path, problems: list[str]) -> str:
+def refusal(folder: Path, problems: Sequence[str]) -> str:
+    """The message of everything that is wrong with a dataset."""
     if len(problems) == 1:
         return f"{folder}: {problems[0]}"
     return f"{folder}: {len(problems)} problems:\n" + "\n".join(f"  - {problem}" for problem in problems)

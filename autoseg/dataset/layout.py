@@ -24,15 +24,21 @@ LABELS = "labelsTr"
 
 @dataclass
 class Found:
-    """Cases of a folder, everything wrong with them, and what a user should know of the files that are not used."""
+    """Cases of a folder, everything wrong with them, and what a user should know of the files that are not used. `mistaken`: wrong names
+    that were given."""
 
     cases: list[Case] = field(default_factory=list)
+    mistaken: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
 
-def find_training_cases(folder: Path, description: Description, exclude: Collection[str] = ()) -> Found:
-    """The training cases of a dataset folder, by name, with what is wrong; a case in `exclude` is left out before it is looked at."""
+def find_training_cases(folder: Path, description: Description, exclude: Collection[str] = (), known: Collection[str] = ()) -> Found:
+    """The training cases of a dataset folder, by name, with what is wrong; a case in `exclude` is left out before it is looked at.
+
+    Args:
+        known: those of `exclude` that must be there.
+    """
     found = Found()
     if description.listed is not None:
         names = _from_entries(folder, description, description.listed, _listed_sources, exclude, found)
@@ -41,9 +47,9 @@ def find_training_cases(folder: Path, description: Description, exclude: Collect
         _note_unused(folder, exclude, found)
     else:
         names = _from_folders(folder, description, exclude, found)
-    for name in exclude:
+    for name in known:
         if name not in names:
-            found.problems.append(f"--exclude {name}: there is no case of that name.{near_matches(name, sorted(names))}")
+            found.mistaken.append(f"--exclude {name}: there is no case of that name.{near_matches(name, sorted(names))}")
     if description.count is not None and description.count != len(names):
         found.notes.append(f"dataset.json says numTraining {description.count}, the folder holds {len(names)} training cases")
     missing = [path for path in description.test if not (folder / path).exists()]

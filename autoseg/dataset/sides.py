@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterable
 
 SIDES = (("left", "right"), ("l", "r"), ("lt", "rt"), ("lh", "rh"), ("sin", "dex"), ("sinister", "dexter"), ("links", "rechts"))
-LEFT_RIGHT_AXIS = 2
 
 _TOKENS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+")
 
@@ -28,9 +27,16 @@ def left_right_pairs(names: Iterable[str]) -> tuple[tuple[str, str], ...]:
     return tuple(pairs)
 
 
-def paired_axes(names: Iterable[str]) -> tuple[int, ...]:
-    """The array axes (z, y, x, canonical orientation) along which no image may be mirrored: (2,) where labels come in pairs, else ()."""
-    return (LEFT_RIGHT_AXIS,) if left_right_pairs(names) else ()
+def left_right_axes(orientations: Iterable[str]) -> tuple[int, ...]:
+    """The array axes (z, y, x) that run between left and right in any of some images.
+
+    Args:
+        orientations: of each image as it is laid out in memory, three letters for x, y and z such as "LPS" (`images.orientation_code`).
+
+    >>> left_right_axes(["LPS", "LPS", "PSL"])
+    (0, 2)
+    """
+    return tuple(sorted({2 - next(place for place, letter in enumerate(code) if letter in "LR") for code in set(orientations)}))
 
 
 def _readings(name: str) -> list[tuple[str, ...]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from dataclasses import dataclass
@@ -159,8 +160,9 @@ class Workspace:
                 f"{self.plan}: there is no plan {self.name!r} here. Make it with: autoseg_plan --name {self.name}; where it was made with "
                 "--work DIR, give the same here"
             )
+        document = files.read_json(self.plan, error=PlanError)  # an edit may have written a key twice, of which one would be lost
         try:
-            return Plan.from_json(self.plan.read_text(encoding="utf-8"), source=str(self.plan))
+            return Plan.from_json(json.dumps(document), source=str(self.plan))
         except PlanInvalid as error:
             raise PlanError(str(error)) from None
 

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from autoseg import files
 from autoseg.dataset.case import Case
 from autoseg.dataset.checks import CaseFacts, check_case
-from autoseg.dataset.dataset import Dataset
+from autoseg.dataset.dataset import Dataset, refusal
 from autoseg.dataset.workspace import Workspace
 from autoseg.errors import AutosegError, DatasetError, WorkerError
 from autoseg.images import read_header
@@ -54,6 +54,7 @@ def examine(
     workers: int | None,
     left_out: Sequence[str] = (),
     region: Region | None = None,
+    problems: Sequence[str] = (),
 ) -> Examined:
     """The fingerprint and each case's facts; results for unchanged files are kept, also those of cases that this plan leaves out.
 
@@ -62,6 +63,7 @@ def examine(
         keys: {case: hash of what its files hold}.
         left_out: cases of the dataset folder that are not in `dataset`.
         region: the plan's region of interest: what is measured lies in it.
+        problems: what is wrong with other cases of the dataset, so that all is told at once.
 
     Raises:
         DatasetError: cases are not usable; all of them are named.
@@ -82,8 +84,8 @@ def examine(
     todo: list[Case] = []
     for case in dataset.cases:
         entry = known.get(case.name)
-        if entry and entry["key"] == keys[case.name] and entry["patient"] == case.patient and entry["centre"] == case.centre:
-            current[case.name] = entry
+        if entry and entry["key"] == keys[case.name]:
+            current[case.name] = _of_patient(entry, case)
         else:
             todo.append(case)
     aside = {name: known[name] for name in left_out if name in known}
@@ -101,10 +103,10 @@ def examine(
             "fingerprint": outcome.value.fingerprint.to_dict(),
             "facts": asdict(outcome.value.facts),
         }
-    if todo or not path.exists():
+    if todo or not path.exists() or any(current[name] != known.get(name) for name in current):
         files.write_json(path, {**scope, "cases": dict(sorted({**aside, **current}.items()))})
-    if failed:
-        raise _refusal(dataset, failed)
+    if failed or problems:
+        raise _refusal(dataset, failed, problems)
     ordered = [current[case.name] for case in dataset.cases]
     fingerprint = merge(dataset.channels, dataset.labels, tuple(CaseFingerprint.from_dict(entry["fingerprint"]) for entry in ordered))
     return Examined(fingerprint, [_facts_from(entry["facts"]) for entry in ordered], len(todo))
@@ -171,13 +173,23 @@ def _memory_each(cases: Sequence[Case]) -> int:
     return 20 * prod(shape)
 
 
-def _refusal(dataset: Dataset, failed: Sequence[Outcome[_Examination]]) -> AutosegError:
+def _refusal(dataset: Dataset, failed: Sequence[Outcome[_Examination]], problems: Sequence[str]) -> AutosegError:
     """One error for all cases; of the dataset only where each failure lies in the dataset."""
-    listed = "\n".join(f"  - {text}" for text in sorted(map(failure_text, failed)))
+    if not failed:
+        return DatasetError(refusal(dataset.folder, problems))
+    listed = "\n".join(f"  - {text}" for text in [*problems, *sorted(map(failure_text, failed))])
     count = f"{dataset.folder}: {len(failed)} of {len(dataset.cases)} cases"
+    if problems:
+        count = f"{dataset.folder}: {len(problems)} problem(s) with names and files, and {len(failed)} of {len(dataset.cases)} other cases"
     if any(outcome.error is not None and outcome.error.exit_status != DatasetError.exit_status for outcome in failed):
         return WorkerError(f"{count} could not be examined; no plan was written, and the other cases need not be examined again:\n{listed}")
     return DatasetError(f"{count} are not usable; no plan was written:\n{listed}\nMend them, or leave them out with --exclude")
+
+
+def _of_patient(entry: Mapping[str, Any], case: Case) -> dict[str, Any]:
+    """What was kept of a case, with the patient and the centre that cases.csv names now; its images say nothing of either."""
+    owner = {"patient": case.patient, "centre": case.centre}
+    return {**entry, **owner, "fingerprint": {**entry["fingerprint"], **owner}, "facts": {**entry["facts"], **owner}}
 
 
 def _facts_from(document: Mapping[str, Any]) -> CaseFacts:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,8 +17,6 @@ from autoseg.dataset.folds import Folds
 from autoseg.dataset.workspace import Workspace
 from autoseg.errors import FoldError
 
-logger = logging.getLogger(__name__)
-
 FOLD_SEED = 12345
 MANY_CENTRES = 5
 """From so many centres on, folds are of whole centres unless another scheme is asked for."""
@@ -31,6 +28,7 @@ def choose_folds(dataset: Dataset, workspace: Workspace, scheme: str | None, fac
     Args:
         scheme: a scheme, or a file of folds; None means the one in use, whatever cases have joined, else `default_scheme`. A scheme that
             was in use before comes back as it was, joined by new cases; a file only as long as its content is the same.
+        facts: of the cases; () before they are known, to see whether the scheme fits at all.
 
     Raises:
         FoldError: the scheme does not fit the dataset.
@@ -46,16 +44,16 @@ def choose_folds(dataset: Dataset, workspace: Workspace, scheme: str | None, fac
     name = path.name.removesuffix(".json") if is_file else scheme
     standing = _own(workspace, name) or (in_use if in_use and in_use.scheme == name else None)
     if in_use is not None and in_use.scheme != name:
-        logger.warning("the folds in use are now %s; those of %s are kept beside them", name, in_use.scheme)
+        notes += (f"the folds in use are now {name}; those of {in_use.scheme} are kept beside them",)
     if standing is not None and (not is_file or standing.file_sha256 == _hash(path)):
-        return _joined(standing, dataset, facts)
-    if not is_file:
+        made = _joined(standing, dataset, facts)
+    elif not is_file:
         made = make_folds(dataset.cases, scheme, seed=FOLD_SEED, presence=presence(facts))
-        return replace(made, notes=(*notes, *made.notes))
-    made = load_folds(path, dataset.cases, presence(facts))
-    if standing is not None:
-        logger.warning("%s has changed: its folds are read anew, and folds that were trained before no longer fit", path)
-    return made
+    else:
+        made = load_folds(path, dataset.cases, presence(facts))
+        if standing is not None:
+            notes += (f"{path} has changed: its folds are read anew, and folds that were trained before no longer fit",)
+    return replace(made, notes=(*notes, *made.notes))
 
 
 def default_scheme(cases: Sequence[Case]) -> tuple[str, tuple[str, ...]]:
@@ -106,7 +104,8 @@ def _hash(path: Path) -> str:
 def _joined(standing: Folds, dataset: Dataset, facts: Sequence[CaseFacts]) -> Folds:
     names = {case.name for case in dataset.cases}
     gone, new = set(standing.members) - names, names - set(standing.members)
-    folds = standing.without(gone) if gone else standing
-    if gone or new:
-        logger.warning("%d new cases joined the folds that stand, %d left them; no other case moved", len(new), len(gone))
-    return folds.extend(dataset.cases, presence(facts))
+    folds = (standing.without(gone) if gone else standing).extend(dataset.cases, presence(facts))
+    if not gone and not new:
+        return folds
+    note = f"{len(new)} new cases joined the folds that stand, {len(gone)} left them; no other case moved"
+    return replace(folds, notes=(*folds.notes, note))

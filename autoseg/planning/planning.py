@@ -11,21 +11,21 @@ from typing import Any
 from autoseg import files
 from autoseg.dataset.case import list_names
 from autoseg.dataset.checks import check_labels
-from autoseg.dataset.dataset import Dataset
+from autoseg.dataset.dataset import Dataset, refusal
 from autoseg.dataset.folds import Folds
 from autoseg.dataset.workspace import Workspace
-from autoseg.errors import PlanError
+from autoseg.errors import DatasetError, PlanError
 from autoseg.locks import FoldLock
 from autoseg.planning.examine import examine
 from autoseg.planning.folds import choose_folds, write_folds
 from autoseg.planning.like import settings_like
-from autoseg.planning.standing import Decision, Wish, decide, make_plan, write_plan
+from autoseg.planning.standing import Decision, Wish, check_wish, decide, make_plan, write_plan
 from autoseg.preprocessing.cases import case_keys, prepare_cases
 from autoseg.report.plan import plan_page
 from planners.centres import Comparison, compare
 from planners.fingerprint import Fingerprint
+from planners.outliers import outliers
 from planners.plan import Plan, PlanInvalid, default_configuration
-from planners.shift import outliers
 
 logger = logging.getLogger(__name__)
 
@@ -127,14 +127,23 @@ def plan(
         CasesFailed: the plan is written, but some cases could not be prepared.
     """
     workspace = Workspace.of(Path(dataset).absolute(), Path(work) if work else None, name)
-    left_out = workspace.excluded() if exclude is None else tuple(dict.fromkeys(exclude))
-    opened = Dataset.open(dataset, exclude=left_out)
+    remembered = workspace.excluded() if exclude is None else ()
+    opened, problems = Dataset.survey(dataset, exclude=exclude or (), left_out=remembered)
+    left_out = remembered if exclude is None else tuple(dict.fromkeys(exclude))
+    if problems:
+        text = refusal(opened.folder, problems)
+        if not opened.cases:
+            raise DatasetError(text)
+        logger.warning("%s\nThe other cases are examined all the same, so that everything that is wrong is told at once", text)
     if like is not None:
         settings = settings_like(like, opened.channels) | dict(settings or {})
     workspace.make()
     workspace.plan.parent.mkdir(exist_ok=True)
     with FoldLock(workspace.plan.parent / LOCK_NAME, wait=None):
         decision = decide(opened, workspace, Wish.of(preset, orientation, settings, memory_gb, region, augmentation), replan=replan)
+        check_wish(opened, decision, configurations or ())
+        if not problems:
+            choose_folds(opened, workspace, folds, ())  # what does not fit is told before images are read
         keys = case_keys(opened.cases, workspace)
         looked = examine(
             opened,
@@ -145,6 +154,7 @@ def plan(
             workers=workers,
             left_out=left_out,
             region=decision.region(opened.channels),
+            problems=problems,
         )
         notes = list(opened.notes)
         if left_out and exclude is None:

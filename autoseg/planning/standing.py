@@ -13,13 +13,15 @@ from pydantic import ValidationError
 
 from autoseg import files
 from autoseg.dataset.dataset import Dataset
+from autoseg.dataset.sides import left_right_axes
 from autoseg.dataset.workspace import Workspace
 from autoseg.errors import PlanError
 from planners import planner
 from planners.fingerprint import Fingerprint
 from planners.normalisation import pet_channel
-from planners.plan import HeadAndNeckBox, Plan, Region, override, readable
+from planners.plan import HeadAndNeckBox, Plan, PlanInvalid, Region, readable
 from planners.presets import PRESETS
+from planners.settings import CONFIGURATIONS, check_settings, override, with_reasons
 
 logger = logging.getLogger(__name__)
 
@@ -237,6 +239,35 @@ def decide(dataset: Dataset, workspace: Workspace, wish: Wish, *, replan: bool) 
     return Decision(before, standing)
 
 
+def check_wish(dataset: Dataset, decision: Decision, configurations: Sequence[str]) -> None:
+    """Refuses what no images could make right, before they are read.
+
+    Args:
+        configurations: those to prepare cases for.
+
+    Raises:
+        PlanError: a setting or a configuration that no plan of this dataset, or not the plan that stands, can have.
+    """
+    wish, known = decision.wish, list(decision.kept.configurations if decision.kept else CONFIGURATIONS)
+    region = decision.region(dataset.channels)
+    decision.tolerance  # noqa: B018 (judges that setting)
+    if unknown := [name for name in configurations if name not in known]:
+        raise PlanError(f"-c {' '.join(unknown)}: there is no such configuration; there are: {', '.join(known)}")
+    if decision.kept or not wish.settings:
+        return
+    try:
+        check_settings(
+            wish.settings,
+            preset=str(wish.preset),
+            channels=dataset.channels,
+            labels=dataset.labels,
+            region_order=dataset.region_order,
+            region_of_interest=region,
+        )
+    except PlanInvalid as error:
+        raise PlanError(str(error)) from None
+
+
 def make_plan(dataset: Dataset, name: str, fingerprint: Fingerprint, wish: Wish, region: Region | None = None) -> Plan:
     """A new plan, for images of which the region of interest counts.
 
@@ -251,14 +282,22 @@ def make_plan(dataset: Dataset, name: str, fingerprint: Fingerprint, wish: Wish,
             name=name,
             file_ending=dataset.file_ending,
             orientation="as_stored" if wish.orientation == "as_stored" else "canonical",
-            mirror_axes_excluded=dataset.paired_axes,
+            mirror_axes_excluded=_never_mirrored(dataset, fingerprint, wish),
             region_of_interest=region,
             centre_augmentation=wish.augmentation == "centres",
             region_order=dataset.region_order,
         )
-        return override(made, dict(wish.settings)) if wish.settings else made
+        return with_reasons(override(made, wish.settings), made, wish.settings) if wish.settings else made
     except ValueError as error:
         raise PlanError(str(error)) from None
+
+
+def _never_mirrored(dataset: Dataset, fingerprint: Fingerprint, wish: Wish) -> tuple[int, ...]:
+    """The array axes that run between left and right, where labels come in such pairs."""
+    if not dataset.has_sides:
+        return ()
+    as_stored = wish.orientation == "as_stored"
+    return left_right_axes([case.orientation for case in fingerprint.cases] if as_stored else ["LPS"])
 
 
 def write_plan(workspace: Workspace, dataset: Dataset, plan: Plan, wish: Wish, exclude: Sequence[str]) -> None:

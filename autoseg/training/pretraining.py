@@ -41,7 +41,8 @@ from autoseg.training.schedule import learning_rate
 from autoseg.training.state import Progress, TrainState
 from autoseg.training.step import Step
 from autoseg.training.trial import fit_into_memory
-from planners.plan import Configuration, Plan, PlanInvalid, Training, default_configuration, override
+from planners.plan import Configuration, Plan, PlanInvalid, Training, default_configuration
+from planners.settings import override
 
 logger = logging.getLogger(__name__)
 
@@ -102,7 +103,7 @@ def pretrain(
     """
     workspace = Workspace.of(Path(dataset).absolute(), Path(work) if work else None, name)
     plan = workspace.read_plan()
-    opened = Dataset.open(dataset, exclude=workspace.excluded())
+    opened = Dataset.open(dataset, left_out=workspace.excluded())
     configuration = configuration or default_configuration(plan)
     cases = list(find_unlabelled(opened, images))
     label = UNLABELLED

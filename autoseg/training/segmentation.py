@@ -47,7 +47,8 @@ from autoseg.training.tensorboard import FOLDER as TENSORBOARD
 from autoseg.training.tensorboard import TensorBoard, require_tensorboard
 from autoseg.training.trial import step_bytes
 from autoseg.training.validate import predict_out_of_fold, publish_fold
-from planners.plan import Configuration, Plan, PlanInvalid, default_configuration, override
+from planners.plan import Configuration, Plan, PlanInvalid, default_configuration
+from planners.settings import override
 
 logger = logging.getLogger(__name__)
 
@@ -125,7 +126,7 @@ def train(
             return None
         workspace = Workspace.of(Path(dataset).absolute(), Path(work) if work else None, name)
         plan = workspace.read_plan()
-        opened = Dataset.open(dataset, exclude=workspace.excluded())
+        opened = Dataset.open(dataset, left_out=workspace.excluded())
         configuration = configuration or default_configuration(plan)
         folds = read_folds(workspace)
         chosen = folds.fold(str(fold))

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator
 
-from planners.schema.base import Probability, Range, Strict
+from planners.schema.base import NotNegativeRange, PositiveRange, Probability, Range, Strict
 
 
 class Spatial(Strict):
@@ -19,7 +19,7 @@ class Spatial(Strict):
     rotation_probability: Probability = 0.2
     rotation_degrees: Range = (-30.0, 30.0)
     scaling_probability: Probability = 0.2
-    scaling: Range = (0.7, 1.4)
+    scaling: PositiveRange = (0.7, 1.4)
     in_plane: bool = False
 
 
@@ -28,8 +28,8 @@ class Noise(Strict):
     same place of each channel's range."""
 
     probability: Probability = 0.1
-    std: Range = (0.0, 0.1)
-    channels: tuple[Range, ...] = ()
+    std: NotNegativeRange = (0.0, 0.1)
+    channels: tuple[NotNegativeRange, ...] = ()
 
 
 class Blur(Strict):
@@ -37,24 +37,24 @@ class Blur(Strict):
 
     probability: Probability = 0.2
     channel_probability: Probability = 0.5
-    sigma: Range = (0.5, 1.0)
-    channels: tuple[Range, ...] = ()
+    sigma: NotNegativeRange = (0.5, 1.0)
+    channels: tuple[NotNegativeRange, ...] = ()
 
 
 class Brightness(Strict):
     """Multiplication by a factor, drawn per channel."""
 
     probability: Probability = 0.15
-    factor: Range = (0.75, 1.25)
-    channels: tuple[Range, ...] = ()
+    factor: PositiveRange = (0.75, 1.25)
+    channels: tuple[PositiveRange, ...] = ()
 
 
 class Contrast(Strict):
     """(x - mean) * factor + mean, clipped to the old range, per channel; half the draws below 1 where the range spans 1."""
 
     probability: Probability = 0.15
-    factor: Range = (0.75, 1.25)
-    channels: tuple[Range, ...] = ()
+    factor: PositiveRange = (0.75, 1.25)
+    channels: tuple[PositiveRange, ...] = ()
 
 
 class LowResolution(Strict):
@@ -62,7 +62,7 @@ class LowResolution(Strict):
 
     probability: Probability = 0.25
     channel_probability: Probability = 0.5
-    zoom: Range = (0.5, 1.0)
+    zoom: PositiveRange = (0.5, 1.0)
     skip_first_axis: bool = False
 
 
@@ -72,8 +72,8 @@ class Gamma(Strict):
 
     probability: Probability = 0.3
     inverted_probability: Probability = 0.1
-    gamma: Range = (0.7, 1.5)
-    channels: tuple[Range, ...] = ()
+    gamma: PositiveRange = (0.7, 1.5)
+    channels: tuple[PositiveRange, ...] = ()
 
 
 class Mirror(Strict):
@@ -99,7 +99,7 @@ class MaskMorphology(Strict):
 
     probability: Probability = 0.4
     class_probability: Probability = 0.5
-    radius: Annotated[Range, AfterValidator(_ball_radius)] = (1.0, 8.0)
+    radius: Annotated[tuple[float, float], AfterValidator(_ball_radius)] = (1.0, 8.0)
 
 
 class MaskComponents(Strict):

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from planners.schema.base import Strict, Triple
+from planners.schema.base import Strict, Triple, misfit
 
 
 class UNetSpec(Strict):
@@ -71,7 +71,7 @@ def _check_stage_lengths(spec: Any, encoder: tuple[int, ...], decoder: tuple[int
     found = {"strides": len(spec.strides), "kernels": len(spec.kernels), "encoder": len(encoder), "decoder": len(decoder) + 1}
     wrong = {name: count for name, count in found.items() if count != stages}
     if wrong:
-        raise ValueError(f"a network of {stages} stages needs lists of {stages} (decoder: {stages - 1}) entries; found {wrong}")
+        raise misfit(f"a network of {stages} stages needs lists of {stages} (decoder: {stages - 1}) entries; found {wrong}")
 
 
 Network = Annotated[UNetSpec | ResidualUNetSpec | SegResNetSpec, Field(discriminator="kind")]

@@ -33,7 +33,7 @@ def call(parsed: argparse.Namespace) -> dict[str, Any]:
     from prognosis.features.extract import extract_features
 
     workspace = Workspace.of(parsed.dataset, parsed.work, parsed.name)
-    dataset = Dataset.open(parsed.dataset, exclude=workspace.excluded())
+    dataset = Dataset.open(parsed.dataset, left_out=workspace.excluded())
     table = extract_features(
         dataset,
         workspace,

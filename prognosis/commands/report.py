@@ -36,7 +36,7 @@ def call(parsed: argparse.Namespace) -> dict[str, Any]:
     workspace = Workspace.of(parsed.dataset, parsed.work, parsed.name)
     path = parsed.output or workspace.root / workspace.name / "prognosis" / "report.html"
     has_images = (parsed.dataset / "dataset.json").exists() and workspace.plan.exists() and not parsed.no_masks
-    dataset = Dataset.open(parsed.dataset, exclude=workspace.excluded()) if has_images else None
+    dataset = Dataset.open(parsed.dataset, left_out=workspace.excluded()) if has_images else None
     targets = write_report(path, workspace, dataset, parsed.target, configuration=parsed.configuration, with_patients=parsed.with_patients)
     print(f"written: {path} ({', '.join(targets)})\n{RESEARCH_ONLY}")
     return {"report": str(path), "targets": list(targets), "use": RESEARCH_ONLY}

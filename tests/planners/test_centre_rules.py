@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from planners import centre_rules as rules
 from planners.centres import Comparison, Spread
-from planners.plan import Augmentation, Blur, Brightness, Gamma, LowResolution, Noise, Spatial, override
+from planners.plan import Augmentation, Blur, Brightness, Gamma, LowResolution, Noise, Spatial
 from planners.planner import plan
+from planners.settings import override
 
 MANY = 1000
 """Cases a centre, so that no centre is drawn towards the others and two standard deviations are 2 sqrt(1/2) of the distance of two."""

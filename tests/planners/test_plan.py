@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from planners import plan as schema
-from planners.plan import Plan, PlanInvalid, migrate, override
+from planners.plan import Plan, PlanInvalid, migrate
 from planners.planner import plan
+from planners.settings import override
 
 
 @pytest.fixture(scope="module")
@@ -205,3 +206,22 @@ def test_labels_and_sampling_that_do_not_fit_are_named(planned, change, part):
     document["configurations"]["2d"]["training"]["sampling"] |= sampling
     with pytest.raises(PlanInvalid, match=part):
         Plan.from_json(json.dumps(document))
+
+
+@pytest.mark.parametrize(
+    ("change", "part"),
+    [
+        (lambda d: d.update(transpose=[0, 0, 2]), "transpose must hold each of 0, 1 and 2 once, found [0, 0, 2]"),
+        (lambda d: d["configurations"]["2d"]["normalisation"].pop(), "configurations.2d.normalisation: one is needed for each of the 2"),
+        (lambda d: d["configurations"]["2d"]["network"]["strides"].__setitem__(1, [2, 0]), "network.strides: each needs 2 entries of 1"),
+        (lambda d: d["configurations"]["2d"]["network"]["kernels"].__setitem__(1, [3, 3, 3]), "network.kernels: each needs 2 entries of 1"),
+        (lambda d: d["configurations"]["2d"]["augmentation"]["spatial"].update(scaling=[1.4, 0.7]), "the lower end first"),
+        (lambda d: d["configurations"]["2d"]["augmentation"]["gamma"].update(gamma=[0, 1.5]), "must be above 0"),
+    ],
+)
+def test_an_edit_that_fits_nothing_is_refused_by_name(planned, change, part):
+    document = planned.model_dump(mode="json", by_alias=True)
+    change(document)
+    with pytest.raises(PlanInvalid) as caught:
+        Plan.from_json(json.dumps(document))
+    assert part in str(caught.value)

@@ -119,6 +119,22 @@ def test_every_chosen_value_has_its_reason(make_fingerprint):
     assert "5.6e+08" in batch
 
 
+def test_reasons_of_what_a_preset_trains_otherwise(make_fingerprint):
+    reasons = plan(make_fingerprint([(1.0, 1.0, 1.0)], [(64, 64, 64)]), preset="laptop").reasons
+    found = {key.removeprefix("3d_fullres.training."): why for key, why in reasons.items() if key.startswith("3d_fullres.training.")}
+    batch_dice = found.pop("loss.batch_dice")
+    assert batch_dice.startswith("off")
+    assert found == dict.fromkeys(("epochs", "iterations", "validation_iterations"), "preset laptop")
+
+
+def test_reasons_of_a_low_resolution_that_is_not_planned(make_fingerprint):
+    enough = plan(make_fingerprint([(1.0, 1.0, 1.0)], [(96, 96, 96)])).reasons["3d_lowres"]
+    assert "covers 1 of the median case, at least 0.25" in enough
+    little = plan(make_fingerprint([(1.0, 1.0, 1.0)], [(230, 230, 230)])).reasons["3d_lowres"]
+    assert "less than 0.25, but" in little
+    assert "saves less than a factor 2" in little
+
+
 def test_too_small_for_any_network(make_fingerprint):
     with pytest.raises(PlanInvalid, match="7 x 7 voxels, is too small"):
         plan(make_fingerprint([(1.0, 1.0, 1.0)], [(7, 7, 7)]))

@@ -8,7 +8,8 @@ from scipy import stats
 
 from planners.fingerprint import CaseFingerprint, merge, sketch
 from planners.measures import Alignment, ChannelMeasures
-from planners.shift import FIELD_OF_VIEW, NOISE, REGISTRATION, SPACING, Seen, Told, outliers
+from planners.outliers import outliers
+from planners.shift import FIELD_OF_VIEW, NOISE, REGISTRATION, SPACING, Seen, Told
 from planners.span import Kind, Span
 
 CHANNELS = ("CT", "PET", "X")
@@ -108,6 +109,30 @@ def test_the_training_cases_do_not_flag_each_other(training):
     assert outliers(merge(CHANNELS, training.labels, training.cases[:5])) == {}
 
 
+@pytest.mark.parametrize("as_stored", [False, True])
+@pytest.mark.parametrize("count", [6, 40])
+def test_only_cases_without_a_finding_are_passed_over(training, count, as_stored):
+    """The oracle judges every case in full against all the others."""
+    odd = [
+        replace(case_of(200), spacing=(12.0, 1.0, 1.0)),
+        replace(case_of(201), body=(CT, CONSTANT, X)),
+        replace(case_of(202), body=(CT, PET, scaled(X, offset=-2 * X.mean))),
+        replace(case_of(203), body=(PET, CT, X)),
+        replace(case_of(204), orientation="PIR"),
+        replace(case_of(205), alignment=Alignment((0.0, 60.0, 0.0), 0.9)),
+        replace(case_of(206), measures=()),
+    ]
+    told = merge(CHANNELS, training.labels, [*training.cases[:count], *odd])
+    cases = [Told.of(case) for case in told.cases]
+    judged = {
+        case.case: Seen(CHANNELS, cases[:place] + cases[place + 1 :], as_stored=as_stored).findings(cases[place])
+        for place, case in enumerate(told.cases)
+    }
+    expected = {case: findings for case, findings in judged.items() if findings}
+    assert outliers(told, as_stored=as_stored) == expected
+    assert len(expected) >= 4
+
+
 def test_orientation_counts_where_images_are_taken_as_stored(training):
     turned = Told.of(replace(NEW, orientation="PIR"))
     assert Seen.of(training).findings(turned) == ()
@@ -140,3 +165,11 @@ def test_an_interval_rarely_leaves_out_a_case_of_its_kind():
     rng = np.random.default_rng(1)
     outside = sum(Span(REGISTRATION, tuple(rng.normal(0, 50, 8))).outside(rng.normal(0, 50)) > 0 for _ in range(3000))
     assert outside <= 12  # 1 in 1000 expected
+
+
+def test_a_channel_with_negative_values_where_training_had_none_is_told_as_it_is(training):
+    other = scaled(X, offset=-2 * X.mean)
+    (finding,) = Seen.of(training).findings(Told.of(replace(NEW, body=(CT, PET, other))))
+    assert (finding.measure, finding.channel) == ("intensity", "X")
+    assert finding.value == pytest.approx(other.mean)
+    assert f"{other.mean:.4g}" in finding.text

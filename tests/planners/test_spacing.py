@@ -24,6 +24,9 @@ def test_a_coarse_axis_stays_the_coarsest():
     assert found.spacing == pytest.approx((0.5 + 0.3 * 3.5, 1.0, 1.0))
     found = target_spacing([(z, 1.0, 1.0) for z in (0.5, 0.5, 4.0, 4.0, 4.0)], [(20, 300, 300)] * 5)
     assert found.spacing == (1.0 + 1e-5, 1.0, 1.0)
+    assert found.reason.endswith(
+        "the 10th percentile of its spacings, 0.5 mm, and no finer than the others, so that it stays the coarse one"
+    )
 
 
 @pytest.mark.parametrize(

@@ -273,10 +273,10 @@ def test_broken_tables(make, content, part):
     assert "cases.csv" in message
 
 
-def test_paired_axes(make):
+def test_labels_with_sides(make):
     make.describe(labels={"background": 0, "parotid_left": 1, "parotid_right": 2})
     make.case("a")
-    assert Dataset.open(make.folder).paired_axes == (2,)
+    assert Dataset.open(make.folder).has_sides
 
 
 @real_data

@@ -1,6 +1,6 @@
 import pytest
 
-from autoseg.dataset.sides import left_right_pairs, paired_axes
+from autoseg.dataset.sides import left_right_axes, left_right_pairs
 
 
 @pytest.mark.parametrize(
@@ -21,7 +21,6 @@ from autoseg.dataset.sides import left_right_pairs, paired_axes
 def test_pairs(pair):
     assert left_right_pairs(["background", *pair, "tumour"]) == (pair,)
     assert left_right_pairs(["background", *reversed(pair)]) == (pair,)
-    assert paired_axes(pair) == (2,)
 
 
 @pytest.mark.parametrize(
@@ -40,4 +39,12 @@ def test_pairs(pair):
 )
 def test_no_pairs(names):
     assert left_right_pairs(names) == ()
-    assert paired_axes(names) == ()
+
+
+@pytest.mark.parametrize(
+    ("orientations", "axes"),
+    [(["LPS"], (2,)), (["RAS", "LPI"], (2,)), (["PSL"], (0,)), (["SLA"], (1,)), (["LPS", "PSL"], (0, 2))],
+)
+def test_axes_between_left_and_right(orientations, axes):
+    """Letters stand for x, y, z; arrays are (z, y, x)."""
+    assert left_right_axes(orientations) == axes

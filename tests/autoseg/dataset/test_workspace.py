@@ -89,7 +89,13 @@ def test_reading_the_plan(tmp_path):
     with pytest.raises(PlanError, match=r"plan\.json.*batchsize"):
         space.read_plan()
     space.plan.write_text("{")
-    with pytest.raises(PlanError, match=r"plan\.json: not valid JSON"):
+    with pytest.raises(PlanError, match=r"plan\.json: is no valid JSON"):
+        space.read_plan()
+    space.plan.write_text(PLAN.to_json().replace('"batch_size": 2', '"batch_size": 2, "batch_size": 4'))
+    with pytest.raises(PlanError, match=r"plan\.json: the key 'batch_size' stands twice"):
+        space.read_plan()
+    space.plan.write_bytes(b"\xff\xfe")
+    with pytest.raises(PlanError, match=r"plan\.json: is no valid JSON text in UTF-8"):
         space.read_plan()
 
 

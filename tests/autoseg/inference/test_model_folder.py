@@ -15,7 +15,8 @@ from autoseg.errors import ModelError
 from autoseg.inference.model_documents import ModelDataset, finished_folds
 from autoseg.inference.model_folder import ModelFolder
 from autoseg.inference.model_writing import remove_fold, update_model_folder, write_model_folder
-from planners.plan import HeadAndNeckBox, override
+from planners.plan import HeadAndNeckBox
+from planners.settings import override
 
 WEIGHTS = ("fold_0/model.safetensors", "fold_1/model.safetensors")
 

@@ -14,6 +14,7 @@ import SimpleITK as sitk
 from tiny import TinyDataset
 
 from autoseg import files
+from autoseg.dataset.dataset import Dataset
 from autoseg.dataset.folds import Folds
 from autoseg.dataset.workspace import Workspace
 from autoseg.errors import DatasetError, FoldError, ImageError, PlanError, WorkerError
@@ -122,6 +123,42 @@ def test_bad_cases_are_named_together_and_no_plan_is_written(tmp_path):
     assert (result.examined, result.prepared) == (0, 2), "the good cases are not examined again"
 
 
+def test_missing_files_and_bad_contents_are_told_together(tmp_path, caplog):
+    dataset = TinyDataset(tmp_path / "Tiny", cases=4)
+    dataset.write(np.full(dataset.shape, 5, np.uint8), dataset.label("case02"))
+    dataset.image("case01", 1).unlink()
+    with pytest.raises(DatasetError, match=r"1 problem\(s\) with names and files, and 1 of 3 other cases are not usable") as caught:
+        again(dataset)
+    assert all(part in str(caught.value) for part in ("case01: its PET image", "case02", "values that dataset.json does not name"))
+    assert "examined all the same" in caplog.text
+    dataset.write(dataset.arrays("case02")[2], dataset.label("case02"))
+    with pytest.raises(DatasetError, match=r"Tiny: case case01: its PET image .* is missing$"):
+        again(dataset)
+    dataset.add("case01")
+    assert done(again(dataset)) == (1, 4, False), "only the case that was missing is read now"
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"settings": {"training.epoch": 5}}, PlanError, "epoch"),
+        ({"settings": {"configurations.2d.spacing": [1]}}, PlanError, "spacing needs 2 entries"),
+        ({"settings": {"geometry_tolerance": "wide"}}, PlanError, "geometry_tolerance"),
+        ({"configurations": ["3d_fulres"]}, PlanError, "-c 3d_fulres: there is no such configuration"),
+        ({"folds": "cv1"}, FoldError, "cv1"),
+        ({"folds": "nowhere.json"}, FoldError, "nowhere.json"),
+        ({"folds": "loco"}, FoldError, "have no centre"),
+    ],
+)
+def test_what_no_image_could_make_right_is_refused_before_any_is_read(planned, tmp_path, monkeypatch, options, error, message):
+    def read(*_, **__):
+        raise AssertionError("files were read")
+
+    monkeypatch.setattr("autoseg.planning.planning.case_keys", read)
+    with pytest.raises(error, match=message):
+        plan(planned[0].folder, work=tmp_path, workers=0, **options)
+
+
 def test_nothing_to_learn_is_found_before_a_plan_is_made(tmp_path):
     dataset = TinyDataset(tmp_path / "Tiny", cases=3)
     for name in dataset.names:
@@ -208,6 +245,31 @@ def test_an_excluded_case_leaves_and_may_come_back(tiny):
     assert (result.examined, result.prepared, result.kept) == (0, 0, True)
     assert {name: cases - {"case02"} for name, cases in held_out(tiny).items()} == {n: c - {"case02"} for n, c in folds.items()}
     assert set().union(*held_out(tiny).values()) == set(tiny.names)
+
+
+def test_an_excluded_case_whose_files_are_gone_stays_out(tiny):
+    again(tiny, exclude=["case02"])
+    for path in (tiny.image("case02", 0), tiny.image("case02", 1), tiny.label("case02")):
+        path.unlink()
+    assert done(again(tiny)) == (0, 0, True)
+    assert Workspace.of(tiny.folder).excluded() == ("case02",)
+    assert len(Dataset.open(tiny.folder, left_out=["case02"]).cases) == 5
+    with pytest.raises(DatasetError, match="--exclude case02: there is no case"):
+        again(tiny, exclude=["case02"])
+
+
+def test_patients_and_centres_are_corrected_without_reading_images(tiny):
+    (tiny.folder / "cases.csv").write_text("case,patient,centre\n" + "".join(f"{n},p{n[-1]},{'AB'[int(n[-1]) % 2]}\n" for n in tiny.names))
+    assert done(again(tiny, replan=True)) == (0, 0, False)
+    fingerprint = Fingerprint.from_json((tiny.work / "fingerprint.json").read_text())
+    assert [(case.patient, case.centre) for case in fingerprint.cases][:2] == [("p0", "A"), ("p1", "B")]
+    assert read(tiny, "default/folds.json")["cases"]["case03"]["patient"] == "p3"
+
+
+def test_reasons_say_what_was_asked_for(tiny):
+    reasons = again(tiny, settings={"training.epochs": 7}, replan=True).plan.reasons
+    assert reasons["3d_fullres.training.epochs"] == "7, as asked for; planned was 100"
+    assert reasons["3d_fullres.training.iterations"] == "preset laptop"
 
 
 @pytest.mark.parametrize(
@@ -508,7 +570,7 @@ def test_folds_of_whole_centres(tiny):
     result = again(tiny, folds="loco")
     assert result.folds.scheme == "loco"
     assert held_out(tiny) == {centre: set(tiny.names[index::3]) for index, centre in enumerate("ABC")}
-    assert result.examined == 6, "the centre is part of what is known of a case"
+    assert result.examined == 0, "images say nothing of the centre"
 
 
 def test_nnunets_file_of_folds(tiny, tmp_path):

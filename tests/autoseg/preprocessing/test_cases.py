@@ -18,7 +18,8 @@ from autoseg.locks import FoldLock
 from autoseg.preprocessing.cases import case_keys, default_workers, median_voxels, prepare_cases, read_case, timed
 from autoseg.preprocessing.store import case_damage, open_case
 from autoseg.workers import Outcome
-from planners.plan import Configuration, NoNormalisation, Plan, UNetSpec, override
+from planners.plan import Configuration, NoNormalisation, Plan, UNetSpec
+from planners.settings import override
 
 NETWORK = UNetSpec(features=(4,), strides=((1, 1, 1),), kernels=((3, 3, 3),), convs_per_stage=(1,), convs_per_decoder_stage=())
 PLAN = Plan(

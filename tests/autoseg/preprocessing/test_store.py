@@ -9,7 +9,8 @@ from autoseg.errors import DatasetError
 from autoseg.preprocessing import store
 from autoseg.preprocessing.prepare import prepare
 from autoseg.preprocessing.store import case_damage, cases_key, class_locations, discard_case, is_complete, open_case, write_case
-from planners.plan import CTNormalisation, ZScoreNormalisation, override
+from planners.plan import CTNormalisation, ZScoreNormalisation
+from planners.settings import override
 
 PARTS = ("data", "labels", "locations")
 

@@ -21,7 +21,8 @@ from autoseg.planning.planning import plan
 from autoseg.training.initial_weights import open_weights, starting_network
 from autoseg.training.loop import Stopped
 from autoseg.training.segmentation import train
-from planners.plan import Plan, override
+from planners.plan import Plan
+from planners.settings import override
 from prognosis.features.masks import out_of_fold_masks
 
 SETTINGS = {"training.validation_iterations": 0}
