@@ -19,7 +19,8 @@ from autoseg.locks import FoldLock
 from autoseg.planning.examine import examine
 from autoseg.planning.folds import choose_folds, write_folds
 from autoseg.planning.like import settings_like
-from autoseg.planning.standing import Decision, Wish, check_wish, decide, make_plan, write_plan
+from autoseg.planning.standing import Decision, check_wish, decide, make_plan, write_plan
+from autoseg.planning.wish import Wish
 from autoseg.preprocessing.cases import case_keys, prepare_cases
 from autoseg.report.plan import plan_page
 from planners.centres import Comparison, compare
@@ -141,7 +142,8 @@ def plan(
     workspace.plan.parent.mkdir(exist_ok=True)
     with FoldLock(workspace.plan.parent / LOCK_NAME, wait=None):
         decision = decide(opened, workspace, Wish.of(preset, orientation, settings, memory_gb, region, augmentation), replan=replan)
-        check_wish(opened, decision, configurations or ())
+        tolerance, region = decision.tolerance, decision.region(opened.channels)
+        check_wish(opened, decision, region, configurations or ())
         if not problems:
             choose_folds(opened, workspace, folds, ())  # what does not fit is told before images are read
         keys = case_keys(opened.cases, workspace)
@@ -149,11 +151,11 @@ def plan(
             opened,
             workspace,
             orientation=decision.orientation,
-            tolerance=decision.tolerance,
+            tolerance=tolerance,
             keys=keys,
             workers=workers,
             left_out=left_out,
-            region=decision.region(opened.channels),
+            region=region,
             problems=problems,
         )
         notes = list(opened.notes)
@@ -162,7 +164,7 @@ def plan(
         notes += [note for fact in looked.facts for note in fact.notes]
         check_labels(looked.facts, opened.labels)  # raises where there is nothing to learn, before a plan is tried
         notes += _unlike_the_others(looked.fingerprint, decision.orientation)
-        planned = decision.kept or make_plan(opened, name, looked.fingerprint, decision.wish, decision.region(opened.channels))
+        planned = decision.kept or make_plan(opened, name, looked.fingerprint, decision.wish, region)
         wanted = _wanted(planned, configurations)
         chosen = choose_folds(opened, workspace, folds, looked.facts)
         notes += [*chosen.notes, *check_labels(looked.facts, opened.labels, chosen)]

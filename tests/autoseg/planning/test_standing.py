@@ -3,7 +3,8 @@
 import pytest
 
 from autoseg.dataset import Dataset
-from autoseg.planning.standing import Wish, make_plan
+from autoseg.planning.standing import make_plan
+from autoseg.planning.wish import Wish
 from planners.fingerprint import CaseFingerprint, merge, sketch
 
 LABELS = {"background": 0, "kidney_left": 1, "kidney_right": 2}
