@@ -14,7 +14,7 @@ from autoseg.dataset.dataset import Dataset
 from autoseg.dataset.workspace import Workspace
 from autoseg.report import html
 from prognosis.errors import FeatureError
-from prognosis.features.masks import SAW_PATIENT, OutOfFoldMasks
+from prognosis.features.masks import OutOfFoldMasks
 from prognosis.report.figures import dots
 
 UNKNOWN = "(not known)"
@@ -45,8 +45,16 @@ def segmentation_parts(dataset: Dataset, workspace: Workspace, masks: OutOfFoldM
     yield html.heading("Masks")
     yield html.paragraph(
         f"{len(masks.masks)} out-of-fold masks of {masks.configuration}, folds {masks.scheme}. "
-        + ("The networks were trained on other patients of the same hospitals." if saw else "No network had seen the hospital before.")
-        + (f" {SAW_PATIENT[0].upper()}{SAW_PATIENT[1:]}." if masks.saw_patients else "")
+        + (
+            "The networks were trained on other patients of the same hospitals."
+            if saw
+            else "The networks that drew them had never seen the hospital."
+        )
+        + (
+            " But they had learned from masks by networks of the previous stage that were trained on these very cases."
+            if masks.saw_patients
+            else ""
+        )
     )
     labels = list(dict.fromkeys(label for case in scored for label in case.dice))
     centres = list(dict.fromkeys(case.centre for case in sorted(scored, key=lambda case: case.centre)))
