@@ -76,7 +76,7 @@ def _evaluate(parsed: argparse.Namespace) -> dict[str, Any]:
     from autoseg.evaluation.names import names_for
 
     challenge = _Challenge.of(parsed)
-    names = names_for(parsed.reference, parsed.dataset)
+    names = names_for(parsed.reference, parsed.dataset, are_labels_known=challenge is not None)
     if challenge:
         challenge.require_labels(names)
     if parsed.pictures and names.folder is None:

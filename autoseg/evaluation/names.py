@@ -22,8 +22,11 @@ class Names:
     folder: Path | None = None
 
 
-def names_for(reference: Path, dataset: Path | None = None) -> Names:
+def names_for(reference: Path, dataset: Path | None = None, *, are_labels_known: bool = False) -> Names:
     """Names from `dataset`; where none is named from the current folder, else from the one that holds the references, else empty ones.
+
+    Args:
+        are_labels_known: whether the labels are known without a dataset; else it is said that there is none.
 
     Raises:
         DatasetError: a dataset was named that has no dataset.json, or dataset.json, cases.csv or casesTs.csv is not valid.
@@ -36,5 +39,6 @@ def names_for(reference: Path, dataset: Path | None = None) -> Names:
             tables = [folder / name for name in (table.NEW_FILE_NAME, table.FILE_NAME) if (folder / name).exists()]
             rows = [row for path in tables for row in table.read_table(path).values()]
             return Names(labels, {row.case: row.centre for row in rows if row.centre}, folder)
-    logger.warning("no %s in %s: labels are named by their values", FILE_NAME, " or ".join(map(str, folders)))
+    if not are_labels_known:
+        logger.warning("no %s in %s: labels are named by their values", FILE_NAME, " or ".join(map(str, folders)))
     return Names()

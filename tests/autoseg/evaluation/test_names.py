@@ -35,6 +35,9 @@ def test_no_dataset_is_said(tmp_path, monkeypatch, caplog):
     monkeypatch.chdir(tmp_path)
     assert names_for(tmp_path / "masks").labels is None
     assert "labels are named by their values" in caplog.text
+    caplog.clear()
+    assert names_for(tmp_path / "masks", are_labels_known=True).labels is None
+    assert not caplog.records, "a challenge brings its own"
 
 
 def test_a_named_folder_must_be_a_dataset(tmp_path):
