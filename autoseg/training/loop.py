@@ -132,9 +132,9 @@ def fit(
 
 def _choose(state: TrainState, early_stop: EarlyStop, found: dict[str, Any]) -> dict[str, Any]:
     score = early_stop.score(found)
-    if state.chosen is None or score > state.chosen.score:
+    if math.isfinite(score) and (state.chosen is None or score > state.chosen.score):
         state.choose(score)
-    return {**found, "score": score, "best_epoch": state.chosen.epoch}
+    return {**found, "score": score, "best_epoch": state.chosen.epoch if state.chosen else None}
 
 
 def _require_finite(loss: float, epoch: int) -> None:

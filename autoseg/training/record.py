@@ -39,8 +39,23 @@ ADDED_LATER: dict[tuple[str, ...], Any] = {
 
 def recorded_settings(folder: Path) -> dict[str, Any]:
     """The plan fields that the run in this folder was begun with in place of the plan's; empty where there is no run."""
-    path = folder / NAME
-    return dict(files.read_json(path)["settings"]) if path.exists() else {}
+    return dict(read_run(folder / NAME)["settings"]) if (folder / NAME).exists() else {}
+
+
+def read_run(path: Path) -> dict[str, Any]:
+    """The document of a run.json.
+
+    Raises:
+        TrainingError: it is damaged, or of another release.
+    """
+    document = files.read_json(path, error=TrainingError)
+    schema = document.get("schema") if isinstance(document, dict) else None
+    if schema != SCHEMA:
+        raise TrainingError(
+            f"{path}: schema is {schema!r}, this release reads {SCHEMA!r}. Train with the release that began the run, or start over with "
+            "--restart"
+        )
+    return document
 
 
 def identity(spec: Configuration, scheme: LabelScheme, cases: Mapping[str, str], prepared: str) -> dict[str, Any]:
@@ -85,7 +100,7 @@ class RunRecord:
         self.epochs = epochs
         self.outdated = ""
         if self.path.exists():
-            self.document = files.read_json(self.path)
+            self.document = read_run(self.path)
             self._compare(identity)
             if not self.outdated:
                 self._change_epochs()

@@ -40,11 +40,12 @@ class WorstError:
 
 
 def new_state(everything=False):
-    """A small network with SGD, or with AdamW and an average of its weights."""
+    """A small network with SGD, or with AdamW, an average of its weights, and a loss scale that grows after every third step."""
     torch.manual_seed(1)
     model = nn.Sequential(nn.Linear(2, 8), nn.Tanh(), nn.Linear(8, 1))
     if everything:
-        return TrainState(model, torch.optim.AdamW(model.parameters(), lr=0.1), average=WeightAverage(model, 0.9))
+        scaler = torch.amp.GradScaler("cpu", growth_interval=3)
+        return TrainState(model, torch.optim.AdamW(model.parameters(), lr=0.1), scaler, average=WeightAverage(model, 0.9))
     return TrainState(model, torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, nesterov=True))
 
 
@@ -118,6 +119,7 @@ def test_the_same_with_an_average_a_choice_another_optimiser_and_micro_batches(t
     train(state, 5, tmp_path, early_stop=choosing(), accumulation=3)
     assert all(equal(a, b) for a, b in zip(parts(state), parts(whole), strict=True))
     assert (state.chosen.epoch, state.chosen.score) == (whole.chosen.epoch, whole.chosen.score)
+    assert state.scaler.state_dict() == whole.scaler.state_dict()
     again = new_state(everything=True)
     checkpoint.load(tmp_path, again)
     assert all(equal(a, b) for a, b in zip(parts(again), parts(whole), strict=True))
@@ -210,3 +212,11 @@ def test_a_trained_model_does_not_train_on():
     before = [p.clone() for p in state.model.parameters()]
     train(state, 2)
     assert all(torch.equal(a, b) for a, b in zip(before, state.model.parameters(), strict=True))
+
+
+def test_a_score_that_is_no_number_chooses_nothing(tmp_path):
+    scores, rows = iter([float("nan"), -2.0, float("nan"), -1.0]), []
+    stop = EarlyStop(lambda: iter([Regression()._batch(-1)]), lambda found: next(scores), 50)
+    state = train(new_state(), 4, early_stop=stop, rows=rows)
+    assert (state.chosen.epoch, state.chosen.score) == (3, -1.0)
+    assert [row["inner"]["best_epoch"] for row in rows] == [None, 1, 1, 3]

@@ -240,3 +240,12 @@ def test_folds_of_one_model_share_their_settings(folder):
         require_same_siblings(other, WHAT | {"settings": "another"})
     require_same_siblings(other, WHAT | {"training cases": "those of fold 1", "seed": 9})
     require_same_siblings(folder, WHAT | {"settings": "another"})  # its own record is not a sibling's
+
+
+@pytest.mark.parametrize("schema", ["autoseg-run/2", None])
+def test_a_run_of_another_release_is_refused(folder, schema):
+    begin(folder)
+    (folder / "run.json").write_text(json.dumps(on_disk(folder) | {"schema": schema}))
+    for read in (recorded_settings, begin):
+        with pytest.raises(TrainingError, match=r"run\.json: schema is .*this release reads 'autoseg-run/1'.*--restart"):
+            read(folder)
