@@ -27,7 +27,7 @@ from autoseg.errors import DatasetError, WorkerError
 from autoseg.preprocessing.previous_stage import open_mask
 from autoseg.preprocessing.store import StoredCase, open_case
 from autoseg.processes import end_with_parent
-from autoseg.training.loop import Stopped
+from autoseg.training.interrupt import Stopped
 from autoseg.training.sampling import ForegroundRule, draw_centre
 from planners.plan import Augmentation, Configuration
 
@@ -212,11 +212,15 @@ class SegmentationBatches:
         validation: names of the cases that the learning curve is drawn on; none gives no validation batches.
         inner: names of the training cases that early stopping judges by.
         workers: loader processes; 0 = in this process.
+        pinned: whether batches lie in page-locked memory, from where a GPU takes them faster; only where training runs on one.
     """
 
-    def __init__(self, source: SampleSource, validation: tuple[str, ...], workers: int, inner: tuple[str, ...] = ()):
+    def __init__(
+        self, source: SampleSource, validation: tuple[str, ...], workers: int, inner: tuple[str, ...] = (), *, pinned: bool = False
+    ):
         self.source = source
         self.workers = workers
+        self.pinned = pinned
         self.iterations = source.configuration.training.iterations
         # what only measures is drawn alike, whatever training is centred on
         self._validation = replace(source, cases=validation, rule=ForegroundRule())
@@ -240,7 +244,7 @@ class SegmentationBatches:
             prefetch_factor=2,
             multiprocessing_context="spawn",
             worker_init_fn=_start_worker,
-            pin_memory=torch.cuda.is_available(),
+            pin_memory=self.pinned,
         )
         yield from loader
 

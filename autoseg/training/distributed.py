@@ -34,6 +34,10 @@ VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 PREPARATION = timedelta(days=7)
 """How long ranks wait for rank 0 to prepare the cases. Should it die, the launcher ends them."""
 
+PATIENCE = timedelta(hours=2)
+"""How long a rank waits for the others in training: longer than anything that one does alone meanwhile (a compiler, a checkpoint on a slow
+disk). One that has ended is noticed at once."""
+
 LAST_WORD_SECONDS = 5.0
 """How long a rank that noticed another's end outlives it, so that the launcher finds that one first and tells its reason."""
 
@@ -143,6 +147,11 @@ class Ranks:
             dist.broadcast_object_list(holder, src=0, group=self.patient)
         return holder[0]
 
+    def dismiss(self) -> None:
+        """Tells the other ranks, which wait for what rank 0 gives, that there is nothing to do."""
+        self.from_leader(None)
+        self.part_ways()
+
     def part_ways(self) -> None:
         """Waits until all ranks are here, and ends what joins them: from here on rank 0 works alone."""
         if self.world > 1 and dist.is_initialized():
@@ -198,7 +207,7 @@ def joined_ranks(device: str) -> Iterator[tuple[Ranks, torch.device]]:
         DeviceError: it is not there.
     """
     if not launched():
-        yield ALONE, choose_device(device)
+        yield ALONE, _made_current(choose_device(device))
         return
     rank, world, local = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
     package = logging.getLogger("autoseg")
@@ -206,10 +215,8 @@ def joined_ranks(device: str) -> Iterator[tuple[Ranks, torch.device]]:
     if rank > 0:
         package.setLevel(logging.ERROR)
     try:
-        where = _device_of_rank(device, local, world)
-        if where.type == "cuda":
-            torch.cuda.set_device(where)
-        dist.init_process_group("cpu:gloo,cuda:nccl" if where.type == "cuda" else "gloo")
+        where = _made_current(_device_of_rank(device, local, world))
+        dist.init_process_group("cpu:gloo,cuda:nccl" if where.type == "cuda" else "gloo", timeout=PATIENCE)
         patient = dist.new_group(backend="gloo", timeout=PREPARATION)
         yield Ranks(rank, world, int(os.environ.get("LOCAL_WORLD_SIZE", world)), patient), where
         if dist.is_initialized():
@@ -241,6 +248,13 @@ def _device_of_rank(name: str, local: int, world: int) -> torch.device:
         raise DeviceError(f"--device {name}: {world} processes train together, each on the GPU of its number. Give auto, cuda or cpu")
     device = choose_device(name)
     return choose_device(f"cuda:{local}") if device.type == "cuda" else device
+
+
+def _made_current(device: torch.device) -> torch.device:
+    """The device, to which what names none goes from now on: else pinned memory would open a context on GPU 0, whoever uses that."""
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    return device
 
 
 @contextmanager

@@ -7,7 +7,8 @@ available. Either way a batch is cut into halves, then quarters and so on, so th
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -29,6 +30,9 @@ GB = 1e9
 CPU_SHARE = 0.9
 """Share of the available memory that a step on the CPU may be estimated to take; the rest is for loaders and pages of files."""
 
+
+LACK_OF_MEMORY = ("out of memory", "ALLOC_FAILED")
+"""What errors say where memory is asked for beside torch's allocator: CUDA's own, cuBLAS's and cuDNN's handles and workspaces, NCCL's."""
 
 OPTIMISER_COPIES = {"sgd": 1, "adamw": 2}
 """Numbers that an optimiser keeps for each weight from its first step on."""
@@ -165,7 +169,9 @@ def try_out(gradient: Callable[[], Any], state: TrainState, device: torch.device
             state.model.train()
             gradient()
             fits = True
-        except torch.OutOfMemoryError:
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
             fits = False
         finally:
             held.clear()
@@ -177,6 +183,27 @@ def try_out(gradient: Callable[[], Any], state: TrainState, device: torch.device
     if device.type == "cuda":
         torch.cuda.empty_cache()  # blocks cut for a batch that did not fit would be in the way of the next try
     return fits
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether a device had too little memory: told by torch's allocator, by CUDA itself, or by one of its libraries."""
+    return isinstance(error, torch.OutOfMemoryError) or any(sign in str(error) for sign in LACK_OF_MEMORY)
+
+
+@contextmanager
+def lack_of_memory(device: torch.device) -> Iterator[None]:
+    """Context in which a device that runs out of memory during training, where the trial step had fitted, becomes a ResourceError."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        reason = str(error).splitlines()[0]
+        raise ResourceError(
+            f"{device} has run out of memory, though a step had fitted before training began: another program may have taken some since "
+            f"({reason}). The same command goes on from the last epoch's checkpoint and tries again what fits; "
+            "--set training.accumulation=N computes each batch in N parts"
+        ) from error
 
 
 def free_memory(device: torch.device) -> int:

@@ -380,6 +380,17 @@ def test_a_case_that_was_prepared_anew_from_other_files_is_refused(folder):
         cache.get("b")
 
 
+def test_batches_are_pinned_only_for_training_on_a_gpu(folder, monkeypatch):
+    """Not wherever there is one: pinning opens a context on it, also when training runs on the CPU."""
+    taken = []
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("autoseg.training.batches.DataLoader", lambda *_, **options: taken.append(options["pin_memory"]) or [])
+    source = SampleSource(folder, ("a",), configuration(), seed=0, fold="0")
+    for options in ({}, {"pinned": True}):
+        list(SegmentationBatches(source, (), 1, **options).stream(0, 0))
+    assert taken == [False, True]
+
+
 # --- deaths of loader processes ----------------------------------------------------------------------------------------------------
 
 KILLED = "DataLoader worker (pid 4711) is killed by signal: Killed. "
