@@ -23,6 +23,12 @@ class _Loss(Strict):
     smooth: float = Field(default=1e-5, ge=0)
     batch_dice: bool = False
 
+    @model_validator(mode="after")
+    def _teaches(self) -> _Loss:
+        if self.dice_weight == self.ce_weight == 0:
+            raise ValueError("dice_weight and ce_weight are both 0, so that nothing would be learned: give one of them more")
+        return self
+
 
 class DiceCELoss(_Loss):
     """Cross-entropy plus soft Dice: nnU-Net's loss."""
@@ -52,6 +58,12 @@ class TverskyCELoss(_Loss):
     beta: float = Field(default=0.7, ge=0)
     exponent: float = Field(default=1.0, gt=0)
 
+    @model_validator(mode="after")
+    def _errors_count(self) -> TverskyCELoss:
+        if self.alpha == self.beta == 0:
+            raise ValueError("alpha and beta are both 0, so that no error would count: give one of them more")
+        return self
+
 
 class CCDiceCELoss(_Loss):
     """Dice and cross-entropy over everything, plus `component_weight` x the same in each lesion's own neighbourhood, all lesions alike."""
@@ -71,6 +83,12 @@ class SGD(Strict):
     momentum: float = Field(default=0.99, ge=0, lt=1)
     nesterov: bool = True
     weight_decay: float = Field(default=3e-5, ge=0)
+
+    @model_validator(mode="after")
+    def _has_momentum(self) -> SGD:
+        if self.nesterov and self.momentum == 0:
+            raise ValueError("nesterov needs a momentum above 0: raise momentum, or set nesterov to false")
+        return self
 
 
 class AdamW(Strict):

@@ -120,6 +120,13 @@ def test_override_of_a_kind_keeps_what_was_changed_and_goes_before_its_fields(pl
         ({"training.schedule.warmup_epochs": 20, "training.epochs": 20}, None, "warmup_epochs (20) must be below epochs (20)"),
         ({"training.accumulation": 1000}, None, "accumulation (1000) must not exceed batch_size"),
         ({"training.early_stopping": {"patience": 0}}, None, "early_stopping.patience"),
+        ({"training.optimiser.momentum": 0}, None, "nesterov needs a momentum above 0"),
+        ({"training.loss.dice_weight": 0, "training.loss.ce_weight": 0}, None, "dice_weight and ce_weight are both 0"),
+        (
+            {"training.loss.kind": "tversky_ce", "training.loss.alpha": 0, "training.loss.beta": 0},
+            None,
+            "alpha and beta are both 0",
+        ),
         ({"training.loss.gamma": 2}, None, "no field 'gamma' here"),
         ({"training.epoch": 5}, None, "no field 'epoch' here; known: epochs"),
         ({"training.epochs": 0}, None, "training.epochs"),
