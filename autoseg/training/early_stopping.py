@@ -59,12 +59,13 @@ def recorded_inner_part(
     return tuple(record["early_stopping"]["inner"])
 
 
-def record_choice(record: RunRecord, state: TrainState, epochs: int) -> None:
-    """Records which epoch's weights were chosen, and whether training ended before its `epochs`."""
-    if state.chosen is not None:
-        choice = {"epoch": state.chosen.epoch, "score": state.chosen.score, "stopped": state.progress.epoch < epochs}
-        logger.info("the weights of epoch %d were chosen, after %d epochs", state.chosen.epoch + 1, state.progress.epoch)
-        record.update(early_stopping=record["early_stopping"] | choice)
+def choice(record: RunRecord, state: TrainState) -> dict[str, Any]:
+    """What run.json says, once training has ended, of the epoch whose weights were chosen; empty without early stopping."""
+    if state.chosen is None:
+        return {}
+    logger.info("the weights of epoch %d were chosen, after %d epochs", state.chosen.epoch + 1, state.progress.epoch)
+    stopped = state.progress.epoch < record.epochs
+    return {"early_stopping": record["early_stopping"] | {"epoch": state.chosen.epoch, "score": state.chosen.score, "stopped": stopped}}
 
 
 def _patients(by_centre: Mapping[str, list[str]], wanted: int, key: str) -> list[str]:

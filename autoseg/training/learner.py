@@ -1,4 +1,4 @@
-"""One fold's network being taught: the lesson, which rank 0 hands to the other ranks, and what every rank does with it."""
+"""A network being taught: the lesson, which rank 0 hands to the other ranks, and what every rank does with it."""
 
 from __future__ import annotations
 
@@ -21,51 +21,44 @@ from autoseg.training.early_stopping import inner_score
 from autoseg.training.interrupt import StopRequest
 from autoseg.training.kernels import compiled_where_possible, cuda_kernels
 from autoseg.training.loop import EarlyStop, Schedule, fit
-from autoseg.training.losses import segmentation_loss
 from autoseg.training.optimisers import build_optimiser
-from autoseg.training.patch_dice import PatchDice
 from autoseg.training.schedule import learning_rate
 from autoseg.training.state import Progress, TrainState, WeightAverage
 from autoseg.training.step import Step
-from autoseg.training.trial import fit_into_memory
-from planners.plan import Configuration, Plan
+from autoseg.training.tasks import Task
+from autoseg.training.trial import fit_into_memory, lack_of_memory
+from planners.plan import Configuration
 
 
 @dataclass(frozen=True)
 class Lesson:
-    """What a fold's network is to learn and how: plain data, the same for every rank.
+    """What a network is to learn and how: plain data, the same for every rank.
 
     Attributes:
-        plan: with the run's settings.
-        configuration: its name.
-        fold: the fold's name.
-        folder: the fold's, with the checkpoints.
+        name: of the run, for the log: "fold 0".
+        spec: the configuration, with the run's settings.
+        task: what is taught.
+        channels: that the network sees.
+        heads: its outputs a voxel.
+        folder: the run's, with the checkpoints.
         source: draws the whole batch's samples.
+        precision, threads, accumulation: as the run was begun, or is begun now.
         validation: names of the cases that the learning curve is drawn on.
         inner: names of the training cases that early stopping judges by.
-        precision, threads, accumulation: as the run was begun, or is begun now.
     """
 
-    plan: Plan
-    configuration: str
-    fold: str
+    name: str
+    spec: Configuration
+    task: Task
+    channels: int
+    heads: int
     folder: Path
     source: SampleSource
-    validation: tuple[str, ...]
-    inner: tuple[str, ...]
     precision: Precision
     threads: int
     accumulation: int
-
-    @property
-    def spec(self) -> Configuration:
-        """The configuration."""
-        return self.plan.configuration(self.configuration)
-
-    @property
-    def sizes(self) -> tuple[int, int]:
-        """Channels that the network sees, and heads that it has."""
-        return self.plan.input_channels(self.configuration), self.plan.label_scheme.heads
+    validation: tuple[str, ...] = ()
+    inner: tuple[str, ...] = ()
 
     def kernels(self, device: torch.device) -> AbstractContextManager[None]:
         """Context in which the device takes the kernels that the plan asks for."""
@@ -73,7 +66,7 @@ class Lesson:
 
 
 class Learner:
-    """A lesson under way on one rank: its state, from the fold's checkpoint where there is one, and its step.
+    """A lesson under way on one rank: its state, from the run's checkpoint where there is one, and its step.
 
     Attributes:
         state: what is learned so far.
@@ -89,6 +82,7 @@ class Learner:
         self.state = self._state()
         self.resumed = checkpoint.load(lesson.folder, self.state) and self.state.progress != Progress()
         self._require_same()
+        ranks.connect(self.state.model.parameters())  # before the trial step, which must not count on that memory
         self.step, self.execution = self._step()
 
     def fit(
@@ -108,37 +102,40 @@ class Learner:
 
         Raises:
             Stopped, TrainingError: see `loop.fit`.
+            ResourceError: the device has run out of memory.
         """
         training = self.lesson.spec.training
-        batches = SegmentationBatches(self.source, self.lesson.validation, workers, self.lesson.inner)
+        batches = SegmentationBatches(self.source, self.lesson.validation, workers, self.lesson.inner, pinned=self.device.type == "cuda")
         stopping = training.early_stopping
 
         def save_alike(state: TrainState) -> None:
             self._require_same()
             save(state)
 
-        fit(
-            self.state,
-            self.step,
-            batches,
-            lambda: PatchDice(self.lesson.plan.label_scheme, self.ranks),
-            Schedule(
-                epochs=training.epochs,
-                iterations=training.iterations,
-                lr_at=lambda epoch: learning_rate(training.schedule, training.optimiser.lr, epoch, training.epochs),
-            ),
-            early_stop=EarlyStop(batches.inner, functools.partial(inner_score, stopping), stopping.patience) if stopping else None,
-            save=save_alike,
-            record=record,
-            after_iteration=lambda: self.ranks.any(after_iteration()),
+        schedule = Schedule(
+            epochs=training.epochs,
+            iterations=training.iterations,
+            lr_at=lambda epoch: learning_rate(training.schedule, training.optimiser.lr, epoch, training.epochs),
         )
+        with lack_of_memory(self.device):
+            fit(
+                self.state,
+                self.step,
+                batches,
+                lambda: self.lesson.task.metric(self.ranks),
+                schedule,
+                early_stop=EarlyStop(batches.inner, functools.partial(inner_score, stopping), stopping.patience) if stopping else None,
+                save=save_alike,
+                record=record,
+                after_iteration=lambda: self.ranks.any(after_iteration()),
+            )
 
     def _require_same(self) -> None:
-        self.ranks.require_same(self.state.model.parameters(), f"fold {self.lesson.fold}: the weights")
+        self.ranks.require_same(self.state.model.parameters(), f"{self.lesson.name}: the weights")
 
     def _state(self) -> TrainState:
         spec = self.lesson.spec
-        network = build_network(spec.network, *self.lesson.sizes, spec.dimension, seed=spec.training.seed)
+        network = build_network(spec.network, self.lesson.channels, self.lesson.heads, spec.dimension, seed=spec.training.seed)
         network = self._move(network)
         optimiser = build_optimiser(spec.training.optimiser, network.parameters())
         decay = spec.training.ema
@@ -147,28 +144,25 @@ class Learner:
 
     def _step(self) -> tuple[Step, str]:
         spec = self.lesson.spec
-        levels = len(spec.network.features) - 1 if spec.network.deep_supervision else 1
-        loss = segmentation_loss(spec.training.loss, levels, self.lesson.plan.label_scheme)
+        loss, couples_samples = self.lesson.task.loss(spec)
         alone = Step(
             loss,
             self.device,
             self.lesson.precision,
             gradient_clip=spec.training.gradient_clip,
             accumulation=self.lesson.accumulation,
-            couples_samples=loss.couples_samples,
+            couples_samples=couples_samples,
             prepare=self._move,
         )
-        channels, heads = self.lesson.sizes
 
         def blank() -> Any:
-            return self.source.blank(channels)
+            return self.source.blank(self.lesson.channels)
 
-        step = fit_into_memory(alone, self.state, spec, channels, heads, blank, self.ranks)
+        step = fit_into_memory(alone, self.state, spec, self.lesson.channels, self.lesson.heads, blank, self.ranks)
         step, execution = compiled_where_possible(step, self.state, spec.training, blank)
         if self.ranks.world == 1:
             return step, execution
-        if loss.couples_samples:
-            loss = replace(loss, ranks=self.ranks)
+        loss, _ = self.lesson.task.loss(spec, self.ranks)
         return replace(step, loss=loss, ranks=self.ranks, batch_size=spec.batch_size), execution
 
     def _move(self, thing: Any) -> Any:

@@ -62,7 +62,7 @@ class MaskedImages(SampleSource):
 
     def batch(self, purpose: str, epoch: int, iteration: int, augmenter: Augmenter, opened: CaseCache) -> Batch:
         """A pure function of its key, as of every `SampleSource`."""
-        keys = [(self.seed, self.fold, purpose, epoch, iteration, sample) for sample in range(self.configuration.batch_size)]
+        keys = [(self.seed, self.fold, purpose, epoch, iteration, sample) for sample in self.samples]
         samples = [self._masked(generator(*key), augmenter, opened) for key in keys]
         images = torch.from_numpy(np.stack([image for image, _, _ in samples]))
         hidden = torch.from_numpy(np.stack([mask for _, mask, _ in samples]))
@@ -71,7 +71,7 @@ class MaskedImages(SampleSource):
 
     def blank(self, channels: int) -> Batch:
         """A batch of the size and type of all others, with nothing in it."""
-        size, patch = self.configuration.batch_size, self.configuration.patch_size
+        size, patch = len(self.samples), self.configuration.patch_size
         images = torch.zeros(size, channels, *patch)
         return images, (images.clone(), torch.ones(size, *patch, dtype=torch.bool))
 

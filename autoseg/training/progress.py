@@ -20,33 +20,42 @@ CURVE_EVERY_SECONDS = 60.0
 
 
 class Recorder:
-    """Writes an epoch's row to the logbook, the log, `also` and, now and then, the learning curve."""
+    """Writes an epoch's row to the logbook, the log, `also` and, now and then, the learning curve.
+
+    Args:
+        name: of the run: "fold 0".
+        told: what the log says of a row's learning.
+    """
 
     def __init__(
-        self, logbook: Logbook, picture: Path, fold: str, training: Training, also: Callable[[dict[str, Any]], None] = lambda row: None
+        self,
+        logbook: Logbook,
+        picture: Path,
+        name: str,
+        training: Training,
+        told: Callable[[dict[str, Any]], str],
+        also: Callable[[dict[str, Any]], None] = lambda row: None,
     ):
-        self.logbook, self.picture, self.fold, self.training, self.also = logbook, picture, fold, training, also
+        self.logbook, self.picture, self.name, self.training, self.told, self.also = logbook, picture, name, training, told, also
         self._drawn = 0.0
 
     def __call__(self, row: dict[str, Any]) -> None:
         self.logbook.append(row)
         self.also(row)
         left = (self.training.epochs - row["epoch"] - 1) * (self.logbook.seconds_per_epoch() or 0.0)
-        dice = " ".join("-" if v is None else f"{v:.3f}" for v in row.get("dice", {}).values())
         logger.info(
-            "fold %s epoch %d/%d: loss %.4f, patch Dice %s, lr %.5f, %.1f s, waiting for data %.0f %%, %s left",
-            self.fold,
+            "%s epoch %d/%d: %s, lr %.5f, %.1f s, waiting for data %.0f %%, %s left",
+            self.name,
             row["epoch"] + 1,
             self.training.epochs,
-            row["loss"],
-            dice or "n/a",
+            self.told(row),
             row["lr"],
             row["seconds"] + row["validation_seconds"],
             100 * row["data_wait"],
             duration(left),
         )
         if time.monotonic() - self._drawn > CURVE_EVERY_SECONDS:
-            write_learning_curve(self.logbook.rows, self.picture, title=f"fold {self.fold}")
+            write_learning_curve(self.logbook.rows, self.picture, title=self.name)
             self._drawn = time.monotonic()
 
 

@@ -9,9 +9,9 @@ import pytest
 import SimpleITK as sitk
 import torch
 from safetensors.torch import load_file, save_file
+from stopping import STOP_REQUEST, Stopping
 from tiny import TinyDataset
 
-import autoseg.training.segmentation as module
 from autoseg.dataset.dataset import Dataset
 from autoseg.dataset.workspace import Workspace
 from autoseg.errors import ModelError, TrainingError
@@ -19,7 +19,8 @@ from autoseg.inference.model_writing import update_model_folder
 from autoseg.inference.trained_on import read_trained_on
 from autoseg.planning.planning import plan
 from autoseg.training.initial_weights import open_weights, starting_network
-from autoseg.training.loop import Stopped
+from autoseg.training.interrupt import Stopped
+from autoseg.training.record import RunRecord
 from autoseg.training.segmentation import train
 from planners.plan import Plan
 from planners.settings import override
@@ -46,30 +47,13 @@ def fold(first, tmp_path, monkeypatch):
     threads = torch.get_num_threads()
 
     def call(number, *, stop_after=10**9, **options):
-        monkeypatch.setattr(module, "StopRequest", lambda: Stopping(stop_after))
+        monkeypatch.setattr(STOP_REQUEST, lambda: Stopping(stop_after))
         keywords = {"epochs": 1, "iterations": 2, "settings": FROZEN, "device": "cpu", "threads": 1, "workers": 0}
         train(first.folder, number, work=work, **keywords | options)
         return work / "default" / "3d_fullres" / "cv5" / f"fold_{number}"
 
     yield call
     torch.set_num_threads(threads)
-
-
-class Stopping:
-    """A StopRequest that asks to stop after so many iterations."""
-
-    def __init__(self, after):
-        self.left = after
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        pass
-
-    def __call__(self):
-        self.left -= 1
-        return self.left == 0
 
 
 def model_of(dataset):
@@ -133,16 +117,16 @@ def test_a_run_goes_on_without_its_model(first, fold, tmp_path):
 def test_a_run_killed_before_its_first_checkpoint_reads_its_model_again(first, fold, monkeypatch, tmp_path):
     model = tmp_path / "model"
     shutil.copytree(model_of(first), model)
-    save = module.RunRecord.update
+    save = RunRecord.update
 
     def killed(record, **fields):
         save(record, **fields)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(module.RunRecord, "update", killed)
+    monkeypatch.setattr(RunRecord, "update", killed)
     with pytest.raises(KeyboardInterrupt):
         fold(0, init=model)
-    monkeypatch.setattr(module.RunRecord, "update", save)
+    monkeypatch.setattr(RunRecord, "update", save)
     moved = model.rename(tmp_path / "moved")
     with pytest.raises(TrainingError, match=r"stopped before it had a checkpoint.*Give --init again"):
         fold(0)

@@ -3,13 +3,15 @@
 import hashlib
 import json
 import shutil
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from stopping import STOP_REQUEST, Stopping
 from tiny import TinyDataset
 
-import autoseg.training.pretraining as module
 from autoseg.dataset.dataset import Dataset
 from autoseg.dataset.unlabelled import find_unlabelled
 from autoseg.errors import DatasetError, ModelError, TrainingError
@@ -17,8 +19,9 @@ from autoseg.inference.trained_on import read_trained_on
 from autoseg.planning.planning import plan
 from autoseg.preprocessing.store import cases_key, open_case
 from autoseg.training.batches import PLAIN, CaseCache
+from autoseg.training.distributed import Ranks
 from autoseg.training.initial_weights import open_weights
-from autoseg.training.loop import Stopped
+from autoseg.training.interrupt import Stopped
 from autoseg.training.masked_images import MaskedImages
 from autoseg.training.pretraining import autoencoder_configuration, pretrain
 from autoseg.training.segmentation import train
@@ -44,28 +47,11 @@ def pretrained_in(planned, monkeypatch):
     def call(work, *, stop_after=10**9, **options):
         if not work.exists():
             shutil.copytree(planned.work, work)
-        monkeypatch.setattr(module, "StopRequest", lambda: Stopping(stop_after))
+        monkeypatch.setattr(STOP_REQUEST, lambda: Stopping(stop_after))
         return pretrain(planned.folder, work=work, **{"epochs": 2} | OPTIONS | options)
 
     yield call
     torch.set_num_threads(threads)
-
-
-class Stopping:
-    """A StopRequest that asks to stop after so many iterations."""
-
-    def __init__(self, after):
-        self.left = after
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        pass
-
-    def __call__(self):
-        self.left -= 1
-        return self.left == 0
 
 
 def test_visible_voxels_are_the_image_and_padding_counts_nothing(planned, tmp_path):
@@ -82,6 +68,34 @@ def test_visible_voxels_are_the_image_and_padding_counts_nothing(planned, tmp_pa
     assert counted.any(dim=(1, 2, 3)).all()
     voxels = open_case(source.folder, planned.names[0]).data[0].size
     assert (counted.flatten(1).sum(1) < voxels).all()
+
+
+def test_ranks_make_a_batch_together(planned):
+    made = plan(planned.folder, workers=0).plan
+    spec = autoencoder_configuration(made.configuration("3d_fullres")).model_copy(update={"batch_size": 3})
+    source = MaskedImages(planned.work / "cases" / cases_key(made, "3d_fullres"), tuple(planned.names), spec, 1, "test")
+    whole, *parts = (
+        each.batch("train", 0, 0, source.augmenter(PLAIN), CaseCache(source))
+        for each in (source, *(replace(source, share=Ranks(rank, 2).part(3)) for rank in range(2)))
+    )
+    for found, expected in zip(zip(*((a, *b) for a, b in parts), strict=True), (whole[0], *whole[1]), strict=True):
+        assert torch.equal(torch.cat(found), expected)
+    assert replace(source, share=range(2, 3)).blank(2)[0].shape == parts[1][0].shape
+
+
+@pytest.mark.slow
+def test_two_processes_learn_what_one_does(planned, pretrained_in, run, tmp_path):
+    alone = pretrained_in(tmp_path / "alone", settings={"training.accumulation": 2})
+    work = tmp_path / "two"
+    shutil.copytree(planned.work, work)
+    options = ("--work", work, "--device", "cpu", "--gpus", 2, "--threads", 1, "--workers", 0, "--epochs", 2, "--iterations", 3)
+    done = run("pretrain", "-d", planned.folder, *options, "--json", tmp_path / "out.json")
+    result = json.loads((tmp_path / "out.json").read_text())["result"]
+    assert done.stdout.count("pretrained on 3 cases") == 1
+    assert result["errors"] == pytest.approx(alone.errors, rel=1e-5)
+    weights, expected = (load_file(Path(folder) / "model.safetensors") for folder in (result["folder"], alone.folder))
+    for name, values in expected.items():
+        torch.testing.assert_close(weights[name], values, rtol=1e-5, atol=2e-6, msg=name)
 
 
 def test_what_is_unlabelled(planned, tmp_path):
@@ -105,7 +119,12 @@ def test_stopped_and_resumed_it_comes_to_the_same_weights(planned, pretrained_in
         pretrained_in(tmp_path / "again", stop_after=4)
     with pytest.raises(TrainingError, match="was begun with other pretraining"):
         pretrained_in(tmp_path / "again", settings={"pretraining.masked_share": 0.6})
+    record = tmp_path / "again" / "default" / "3d_fullres" / "pretrained" / "unlabelled" / "run.json"
+    run = json.loads(record.read_text())
+    assert run["execution"] == "eager: training.compile is auto, which compiles for CUDA only"
+    record.write_text(json.dumps(run | {"device": "cuda", "precision": "fp16"}))  # as if it had been begun on a GPU
     again = pretrained_in(tmp_path / "again")
+    assert json.loads(record.read_text())["device"] == "cpu"
     assert (again.folder / "model.safetensors").read_bytes() == (whole.folder / "model.safetensors").read_bytes()
     assert (again.cases, len(again.errors)) == (3, 2)
     names = [("new0", "imagesUn"), ("new1", "imagesUn"), ("unseen", "imagesTr")]

@@ -7,7 +7,11 @@ from autoseg.training import progress
 from autoseg.training.logbook import Logbook
 from autoseg.training.progress import Recorder, duration, iteration_bar
 from autoseg.training.state import Progress
+from autoseg.training.tasks import Segmentation
+from planners.labels import LabelScheme
 from planners.plan import Training
+
+LABELS = LabelScheme({"background": 0, "1": 1, "2": 2})
 
 ROW = {"epoch": 0, "lr": 0.01, "loss": 0.5, "dice": {"1": 0.25, "2": None}, "seconds": 50.0, "validation_seconds": 10.0, "data_wait": 0.07}
 
@@ -30,7 +34,9 @@ def drawn(monkeypatch):
 
 @pytest.fixture
 def recorder(tmp_path, drawn):
-    return Recorder(Logbook(tmp_path / "logbook.jsonl", 0), tmp_path / "progress.png", "3", Training(epochs=11))
+    return Recorder(
+        Logbook(tmp_path / "logbook.jsonl", 0), tmp_path / "progress.png", "fold 3", Training(epochs=11), Segmentation(LABELS).told
+    )
 
 
 @pytest.mark.parametrize(

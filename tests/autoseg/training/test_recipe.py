@@ -5,11 +5,11 @@ import shutil
 
 import pytest
 import torch
+from stopping import STOP_REQUEST, Killed, Stopping
 from tiny import TinyDataset
 
-import autoseg.training.segmentation as module
 from autoseg.planning.planning import plan
-from autoseg.training.loop import Stopped
+from autoseg.training.interrupt import Stopped
 from autoseg.training.segmentation import train
 
 EVERYTHING = {
@@ -23,29 +23,6 @@ EVERYTHING = {
     "training.validation_iterations": 1,
 }
 FOLD = ("default", "3d_fullres", "cv5", "fold_0")
-
-
-class Killed(Exception):
-    """In place of SIGKILL: nothing more is written."""
-
-
-class Interrupted:
-    """A StopRequest that asks to stop, or kills, after so many iterations."""
-
-    def __init__(self, after, error=None):
-        self.left, self.error = after, error
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        pass
-
-    def __call__(self):
-        self.left -= 1
-        if self.left == 0 and self.error:
-            raise self.error
-        return self.left == 0
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +39,7 @@ def train_in(planned, monkeypatch):
     def call(work, interrupt=None, epochs=4, board=False, **settings):
         if not work.exists():
             shutil.copytree(planned.work, work)
-        monkeypatch.setattr(module, "StopRequest", (lambda: interrupt) if interrupt else lambda: Interrupted(10**9))
+        monkeypatch.setattr(STOP_REQUEST, lambda: interrupt or Stopping())
         arguments = {"epochs": epochs, "iterations": 2, "settings": EVERYTHING | settings, "device": "cpu", "threads": 1}
         train(planned.folder, 0, work=work, workers=0, tensorboard=board, **arguments)
         return work.joinpath(*FOLD)
@@ -76,9 +53,12 @@ def test_interrupted_anywhere_it_comes_to_the_same_weights(train_in, tmp_path):
     whole = train_in(tmp_path / "whole")
     again = tmp_path / "again"
     with pytest.raises(Stopped):
-        train_in(again, Interrupted(3))
+        train_in(again, Stopping(3))
     with pytest.raises(Killed):
-        train_in(again, Interrupted(4, Killed()))
+        train_in(again, Stopping(4, Killed()))
+    with pytest.raises(Stopped, match="after the last epoch"):
+        train_in(again, Stopping(3))  # two iterations are left; asked for while the last epoch was judged
+    assert not (again.joinpath(*FOLD) / "model.safetensors").exists()
     found = train_in(again, board=True)
     for name in ("model.safetensors", "checkpoint-a.safetensors", "checkpoint-b.safetensors"):
         assert (found / name).read_bytes() == (whole / name).read_bytes(), name

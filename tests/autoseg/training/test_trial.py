@@ -18,7 +18,7 @@ from autoseg.training.batches import SampleSource
 from autoseg.training.segmentation import train
 from autoseg.training.state import TrainState
 from autoseg.training.step import Step
-from autoseg.training.trial import CPU_SHARE, fit_into_memory, micro_batches, settle_accumulation, step_bytes, try_out
+from autoseg.training.trial import CPU_SHARE, fit_into_memory, lack_of_memory, micro_batches, settle_accumulation, step_bytes, try_out
 from planners.plan import Configuration, Plan, UNetSpec, ZScoreNormalisation
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
@@ -158,7 +158,28 @@ def test_the_planned_batch_is_tried_on_the_device(couples_samples):
     assert replace(found, accumulation=1) == step
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        "CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported",
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+    ],
+)
+def test_a_lack_of_memory_that_torchs_allocator_does_not_tell(said):
+    def gradient():
+        raise RuntimeError(said)
+
+    assert not try_out(gradient, new_state(), CPU)
+    with pytest.raises(ResourceError, match=r"cuda:0 has run out of memory.*same command goes on.*accumulation"), lack_of_memory(GPU):
+        gradient()
+
+
 def test_another_error_is_not_taken_for_a_lack_of_memory():
+    with pytest.raises(RuntimeError, match="mat1 and mat2"):
+        try_out(lambda: torch.ones(2, 3) @ torch.ones(2, 3), new_state(), CPU)
+    with pytest.raises(RuntimeError, match="illegal memory access"), lack_of_memory(GPU):
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
     state = new_state()
     with pytest.raises(ZeroDivisionError):
         try_out(lambda: 1 // 0, state, CPU)
@@ -196,7 +217,7 @@ def test_a_fold_resumes_as_it_was_begun_and_less_room_is_told(tmp_path, monkeypa
     tiny = TinyDataset(tmp_path / "Tiny")
     plan(tiny.folder, preset="laptop", settings={"training.iterations": 1, "training.validation_iterations": 1}, workers=0)
     spec = Plan.from_json((tiny.work / "default" / "plan.json").read_text()).configuration("3d_fullres")
-    monkeypatch.setattr("autoseg.training.segmentation._Run.finish", lambda *_: None)
+    monkeypatch.setattr("autoseg.training.segmentation.FoldRun.finish", lambda *_: None)
     needed = step_bytes(spec, 2, 2, choose_precision("cpu"), spec.batch_size)
 
     def parts(share, epochs):
