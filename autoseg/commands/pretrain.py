@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from autoseg.commands.entry import add_set_option, add_shared_options, at_least_one, parser, run
+from autoseg.commands.several_gpus import add_gpus_option, run_in_ranks
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -29,36 +30,40 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options.add_argument("--epochs", type=at_least_one, metavar="N", help="short for --set pretraining.epochs=N")
     options.add_argument("--iterations", type=at_least_one, metavar="N", help="short for --set pretraining.iterations=N")
     options.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:i")
+    add_gpus_option(options)
     options.add_argument(
         "--threads", type=at_least_one, metavar="N", help="compute threads on a CPU (default: all cores); kept on resuming"
     )
     options.add_argument("--seed", type=int, metavar="N", help="short for --set training.seed=N")
     options.add_argument("--restart", action="store_true", help="forget what was pretrained so far")
     add_set_option(options)
+    options.set_defaults(given=list(sys.argv[1:] if arguments is None else arguments))
     sys.exit(run(_pretrain, options, arguments))
 
 
-def _pretrain(parsed: argparse.Namespace) -> dict[str, Any]:
-    from autoseg.training.pretraining import pretrain
+def _pretrain(parsed: argparse.Namespace) -> dict[str, Any] | None:
+    def work() -> Any:
+        from autoseg.training.pretraining import pretrain
 
-    result = pretrain(
-        parsed.dataset,
-        configuration=parsed.configuration,
-        images=parsed.images,
-        with_fold=parsed.with_fold,
-        epochs=parsed.epochs,
-        iterations=parsed.iterations,
-        settings=dict(parsed.settings),
-        device=parsed.device,
-        seed=parsed.seed,
-        restart=parsed.restart,
-        work=parsed.work,
-        name=parsed.name,
-        workers=parsed.workers,
-        threads=parsed.threads,
-    )
-    print(result.text())
-    return {"folder": result.folder, "cases": result.cases, "errors": result.errors}
+        return pretrain(
+            parsed.dataset,
+            configuration=parsed.configuration,
+            images=parsed.images,
+            with_fold=parsed.with_fold,
+            epochs=parsed.epochs,
+            iterations=parsed.iterations,
+            settings=dict(parsed.settings),
+            device=parsed.device,
+            seed=parsed.seed,
+            restart=parsed.restart,
+            work=parsed.work,
+            name=parsed.name,
+            workers=parsed.workers,
+            threads=parsed.threads,
+        )
+
+    result = run_in_ranks(parsed, "autoseg.commands.pretrain", work)
+    return None if result is None else {"folder": result.folder, "cases": result.cases, "errors": result.errors}
 
 
 if __name__ == "__main__":

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from autoseg.commands.entry import INTERRUPTED, add_set_option, add_shared_options, at_least_one, parser, run
+from autoseg.commands.entry import add_set_option, add_shared_options, at_least_one, parser, run
+from autoseg.commands.several_gpus import add_gpus_option, run_in_ranks
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -26,13 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     options.add_argument("--iterations", type=at_least_one, metavar="N", help="iterations an epoch; short for --set training.iterations=N")
     options.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:i")
-    options.add_argument(
-        "--gpus",
-        type=at_least_one,
-        default=1,
-        metavar="N",
-        help="share each batch among N processes, a GPU each; with --device cpu so many without (default: 1)",
-    )
+    add_gpus_option(options)
     options.add_argument(
         "--threads", type=at_least_one, metavar="N", help="compute threads on a CPU (default: all cores); kept on resuming"
     )
@@ -63,15 +58,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _train(parsed: argparse.Namespace) -> dict[str, Any] | None:
-    from autoseg.training.distributed import RankLost, launched, rank_of_this_process
+    def work() -> Any:
+        from autoseg.training.segmentation import train
 
-    if parsed.gpus > 1 and not launched():
-        return _start_ranks(parsed)
-    from autoseg.training.interrupt import Stopped
-    from autoseg.training.segmentation import train
-
-    try:
-        result = train(
+        return train(
             parsed.dataset,
             parsed.fold,
             configuration=parsed.configuration,
@@ -90,28 +80,9 @@ def _train(parsed: argparse.Namespace) -> dict[str, Any] | None:
             init_fold=parsed.init_fold,
             init_despite_leak=parsed.init_despite_leak,
         )
-    except RankLost:
-        parsed.json = None  # the rank that ended first writes why
-        raise
-    except Stopped:
-        if rank_of_this_process() > 0:  # rank 0 says it
-            sys.exit(INTERRUPTED)
-        raise
-    if result is None:
-        parsed.json = None
-        return None
-    print(result.text())
-    return {"folder": result.folder, "summary": result.summary}
 
-
-def _start_ranks(parsed: argparse.Namespace) -> None:
-    from autoseg.training.launch import launch, require_gpus
-
-    require_gpus(parsed.gpus, parsed.device)
-    status = launch(parsed.gpus, ["-m", "autoseg.commands.train", *parsed.given])
-    parsed.json = None  # rank 0, or the one that failed, has written it
-    if status:
-        sys.exit(status)
+    result = run_in_ranks(parsed, "autoseg.commands.train", work)
+    return None if result is None else {"folder": result.folder, "summary": result.summary}
 
 
 if __name__ == "__main__":
