@@ -7,27 +7,20 @@ would have seen.
 from __future__ import annotations
 
 import logging
-import multiprocessing
-import signal
-import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
 from autoseg.augmentation.counters import generator
 from autoseg.augmentation.pipeline import Augmenter
-from autoseg.errors import DatasetError, WorkerError
+from autoseg.errors import DatasetError
 from autoseg.preprocessing.previous_stage import open_mask
 from autoseg.preprocessing.store import StoredCase, open_case
-from autoseg.processes import end_with_parent
-from autoseg.training.interrupt import Stopped
 from autoseg.training.sampling import ForegroundRule, draw_centre
 from planners.plan import Augmentation, Configuration
 
@@ -185,111 +178,4 @@ class CaseCache:
         return self._open[name]
 
 
-class _Counted(Dataset):
-    """Batch number -> batch, for a DataLoader."""
-
-    def __init__(self, source: SampleSource, iterations: int):
-        self.source, self.iterations = source, iterations
-        self.augmenter: Augmenter | None = None
-        self.opened: CaseCache | None = None
-
-    def __len__(self) -> int:
-        return self.source.configuration.training.epochs * self.iterations
-
-    def __getitem__(self, number: int) -> Batch:
-        if self.opened is None or self.augmenter is None:
-            self.opened = CaseCache(self.source)
-            self.augmenter = self.source.augmenter(self.source.configuration.augmentation)
-        epoch, iteration = divmod(number, self.iterations)
-        return self.source.batch("train", epoch, iteration, self.augmenter, self.opened)
-
-
-class SegmentationBatches:
-    """Training and validation batches of one fold (the loop's `Batches`).
-
-    Args:
-        source: draws the training samples.
-        validation: names of the cases that the learning curve is drawn on; none gives no validation batches.
-        inner: names of the training cases that early stopping judges by.
-        workers: loader processes; 0 = in this process.
-        pinned: whether batches lie in page-locked memory, from where a GPU takes them faster; only where training runs on one.
-    """
-
-    def __init__(
-        self, source: SampleSource, validation: tuple[str, ...], workers: int, inner: tuple[str, ...] = (), *, pinned: bool = False
-    ):
-        self.source = source
-        self.workers = workers
-        self.pinned = pinned
-        self.iterations = source.configuration.training.iterations
-        # what only measures is drawn alike, whatever training is centred on
-        self._validation = replace(source, cases=validation, rule=ForegroundRule())
-        self._plain = source.augmenter(PLAIN)
-        self._opened = CaseCache(self._validation)
-        self._inner = replace(source, cases=inner, rule=ForegroundRule())
-        self._inner_opened = CaseCache(self._inner)
-
-    def stream(self, epoch: int, iteration: int) -> Iterator[Batch]:
-        """Batches from that point to the end of training, in order."""
-        counted = _Counted(self.source, self.iterations)
-        numbers = range(epoch * self.iterations + iteration, len(counted))
-        if self.workers == 0:
-            yield from (counted[number] for number in numbers)
-            return
-        loader = DataLoader(
-            counted,
-            sampler=numbers,
-            batch_size=None,
-            num_workers=self.workers,
-            prefetch_factor=2,
-            multiprocessing_context="spawn",
-            worker_init_fn=_start_worker,
-            pin_memory=self.pinned,
-        )
-        yield from loader
-
-    def validation(self, epoch: int) -> Iterator[Batch]:
-        """Unaugmented random patches of the fold's validation cases; the same for the same epoch."""
-        if not self._validation.cases:
-            return
-        for iteration in range(self.source.configuration.training.validation_iterations):
-            yield self._validation.batch("validation", epoch, iteration, self._plain, self._opened)
-
-    def inner(self) -> Iterator[Batch]:
-        """Unaugmented random patches of the inner validation part: the same in every epoch, so that epochs can be compared."""
-        spec = self.source.configuration.training.early_stopping
-        for iteration in range(spec.iterations if spec else 0):
-            yield self._inner.batch("inner", 0, iteration, self._plain, self._inner_opened)
-
-
 PLAIN = Augmentation(spatial=None, noise=None, blur=None, brightness=None, contrast=None, low_resolution=None, gamma=None, mirror=None)
-
-
-@contextmanager
-def loader_deaths(stopping: Callable[[], bool]) -> Iterator[None]:
-    """Context in which the death of a loader process becomes a `WorkerError`, or `Stopped` where training is being stopped anyway.
-
-    torch raises it from a signal handler, so at any point, even inside an optimiser's step: what is in memory is then not to be saved.
-    """
-    try:
-        yield
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
-            raise
-        if stopping():
-            raise Stopped("stopped; training goes on from the checkpoint of its last epoch") from None
-        raise WorkerError(
-            f"a loader process died ({error}). Most often the system killed it for lack of memory: close other programs or train with "
-            "--workers 0; training goes on from its checkpoint"
-        ) from error
-
-
-def _start_worker(_: int) -> None:
-    """One compute thread; deaf to the signals that go to a whole process group: the parent stops its workers itself, and where it is
-    killed they end by themselves (torch's own watchdog waits for ever once the queue to a dead reader is full)."""
-    torch.set_num_threads(1)
-    parent = multiprocessing.parent_process()
-    if parent is not None and parent.pid is not None:
-        threading.Thread(target=end_with_parent, args=(parent.pid,), daemon=True).start()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)

@@ -15,11 +15,12 @@ from autoseg.networks.build import build_network
 from autoseg.networks.norm import channels_last
 from autoseg.networks.precision import Precision
 from autoseg.training import checkpoint
-from autoseg.training.batches import SampleSource, SegmentationBatches, loader_deaths
+from autoseg.training.batches import SampleSource
 from autoseg.training.distributed import Ranks, lost_ranks
 from autoseg.training.early_stopping import inner_score
 from autoseg.training.interrupt import StopRequest
 from autoseg.training.kernels import compiled_where_possible, cuda_kernels
+from autoseg.training.loading import SegmentationBatches, loader_deaths
 from autoseg.training.loop import EarlyStop, Schedule, fit
 from autoseg.training.optimisers import build_optimiser
 from autoseg.training.schedule import learning_rate

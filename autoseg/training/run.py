@@ -20,10 +20,10 @@ from autoseg.locks import FoldLock
 from autoseg.networks.precision import choose_precision
 from autoseg.resources import usable_cores
 from autoseg.training import checkpoint
-from autoseg.training.batches import loader_deaths
 from autoseg.training.distributed import Ranks, lost_ranks
 from autoseg.training.interrupt import Stopped, StopRequest
 from autoseg.training.learner import Learner, Lesson
+from autoseg.training.loading import loader_deaths
 from autoseg.training.logbook import Logbook
 from autoseg.training.progress import Recorder, iteration_bar
 from autoseg.training.record import RunRecord, recorded_settings

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from autoseg.augmentation.pipeline import Augmenter
-from autoseg.errors import DatasetError, WorkerError
+from autoseg.errors import DatasetError
 from autoseg.files import sha256_file
 from autoseg.images import Geometry, Image, write_mask
 from autoseg.preprocessing.cases import PreparedCases
@@ -24,14 +24,12 @@ from autoseg.training.batches import (
     PLAIN,
     CaseCache,
     SampleSource,
-    SegmentationBatches,
     centred_corner,
     forced_foreground,
-    loader_deaths,
     random_corner,
     read_box,
 )
-from autoseg.training.loop import Stopped
+from autoseg.training.loading import SegmentationBatches, _Keyed
 from planners.plan import Augmentation, Configuration, NoNormalisation, Plan, Resampling, Spatial, Training, UNetSpec
 
 SHAPES = {"a": (12, 14, 10), "b": (9, 11, 16), "c": (5, 13, 6)}
@@ -333,6 +331,42 @@ def test_two_loader_workers_give_the_same_bits_as_none(folder):
     assert all(map(same, here, there))
 
 
+class MadeAhead(SegmentationBatches):
+    """With a stand-in for the loader processes, and nothing made besides what these make."""
+
+    def _loader(self, keys):
+        self._here, self.made = None, []
+        return (self.made.append(key) or _Keyed(self._sources)[key] for key in keys)
+
+
+STOPPING = {"early_stopping": {"iterations": 2}}
+
+
+@pytest.mark.parametrize("start", [(0, 0), (1, 3), (1, 4), (2, 0)])
+def test_what_judges_an_epoch_is_made_ahead_too(folder, start):
+    """Asked for as the loop does, also from the middle and after the last iteration of an epoch."""
+    source = SampleSource(folder, tuple(SHAPES), configuration(**STOPPING), seed=3, fold="0")
+
+    def asked_for(made):
+        stream, found = made.stream(*start), []
+        for epoch in range(start[0], 3):
+            found += [next(stream) for _ in range(start[1] if epoch == start[0] else 0, 4)]
+            found += [*made.validation(epoch), *made.inner()]
+        return found
+
+    ahead = MadeAhead(source, ("a",), 1, ("b",))
+    found, expected = asked_for(ahead), asked_for(SegmentationBatches(source, ("a",), 0, ("b",)))
+    assert len(found) == len(expected) == len(ahead.made)
+    assert all(map(same, found, expected))
+
+
+def test_validation_that_nobody_asks_for_holds_nothing_up(folder):
+    source = SampleSource(folder, tuple(SHAPES), configuration(), seed=3, fold="0")
+    found = list(MadeAhead(source, ("a",), 1).stream(0, 0))
+    assert len(found) == 12
+    assert all(map(same, found, SegmentationBatches(source, (), 0).stream(0, 0)))
+
+
 def test_validation_patches_are_those_of_the_epoch_unaugmented_and_of_validation_cases(folder):
     made = batches_of(folder, augmentation=Augmentation())
     first = list(made.validation(0))
@@ -384,35 +418,11 @@ def test_batches_are_pinned_only_for_training_on_a_gpu(folder, monkeypatch):
     """Not wherever there is one: pinning opens a context on it, also when training runs on the CPU."""
     taken = []
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    monkeypatch.setattr("autoseg.training.batches.DataLoader", lambda *_, **options: taken.append(options["pin_memory"]) or [])
+    monkeypatch.setattr("autoseg.training.loading.DataLoader", lambda *_, **options: taken.append(options["pin_memory"]) or [])
     source = SampleSource(folder, ("a",), configuration(), seed=0, fold="0")
     for options in ({}, {"pinned": True}):
-        list(SegmentationBatches(source, (), 1, **options).stream(0, 0))
+        SegmentationBatches(source, (), 1, **options)._loader(iter(()))
     assert taken == [False, True]
-
-
-# --- deaths of loader processes ----------------------------------------------------------------------------------------------------
-
-KILLED = "DataLoader worker (pid 4711) is killed by signal: Killed. "
-GONE = "DataLoader worker (pid(s) 4711) exited unexpectedly"
-
-
-@pytest.mark.parametrize("text", [KILLED, GONE])
-def test_a_dead_loader_process_is_a_worker_error_that_says_what_to_do(text):
-    with pytest.raises(WorkerError, match=r"4711.*memory.*--workers 0.*checkpoint"), loader_deaths(lambda: False):
-        raise RuntimeError(text)
-
-
-def test_a_loader_process_that_dies_while_stopping_is_a_stop():
-    with pytest.raises(Stopped, match="checkpoint"), loader_deaths(lambda: True):
-        raise RuntimeError(KILLED)
-
-
-def test_other_errors_pass_unchanged():
-    for error in (RuntimeError("shape mismatch"), ValueError(KILLED)):
-        with pytest.raises(type(error)) as caught, loader_deaths(lambda: True):
-            raise error
-        assert caught.value is error
 
 
 # --- a previous stage's masks --------------------------------------------------------------------------------------------------------
