@@ -17,11 +17,12 @@ from prognosis.report.target import target_parts
 from prognosis.validation.evaluation import SCHEMA
 
 EVALUATION = "evaluation.json"
+STAGE_MODEL = "stage.json"
 
 
 def fitted_targets(folder: Path) -> tuple[str, ...]:
-    """The targets that a prognosis folder holds evaluations of, sorted."""
-    return tuple(sorted(path.parent.name for path in folder.glob(f"*/{EVALUATION}")))
+    """The targets that a prognosis folder holds evaluations of, sorted; stages (`prognosis stage`) are no targets and not in the report."""
+    return tuple(sorted(path.parent.name for path in folder.glob(f"*/{EVALUATION}") if not (path.parent / STAGE_MODEL).exists()))
 
 
 def read_evaluation(path: Path) -> dict[str, Any]:
@@ -62,10 +63,10 @@ def write_report(
     chosen = tuple(targets) or fitted_targets(folder)
     if not chosen:
         raise PrognosisModelError(f"{folder}: no target is fitted yet. Run: prognosis fit --target rfs")
-    unknown = [name for name in chosen if not (folder / name / EVALUATION).exists()]
+    fitted = fitted_targets(folder)
+    unknown = [name for name in chosen if name not in fitted]
     if unknown:
-        fitted = ", ".join(fitted_targets(folder)) or "none"
-        raise PrognosisModelError(f"--target {unknown[0]}: is not fitted; fitted: {fitted}. Run: prognosis fit --target {unknown[0]}")
+        raise PrognosisModelError(f"--target {unknown[0]}: is not fitted; fitted: {', '.join(fitted) or 'none'}. Run: prognosis fit --target {unknown[0]} (stages have no report)")
     evaluations = {name: read_evaluation(folder / name / EVALUATION) for name in chosen}
     parts = []
     for name, evaluation in evaluations.items():

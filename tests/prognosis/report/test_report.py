@@ -112,6 +112,10 @@ def test_the_masks_shown_are_those_that_were_measured(workspace, tmp_path, monke
 def test_nothing_fitted_and_a_document_of_another_schema_are_told(workspace, tmp_path):
     with pytest.raises(PrognosisModelError, match="--target os: is not fitted; fitted: hpv, rfs. Run: prognosis fit --target os"):
         write_report(tmp_path / "r.html", workspace, None, ["os"])
+    # what prognosis stage leaves beside them is no target
+    for name in ("evaluation.json", "stage.json"):
+        files.write_json(workspace.root / "default" / "prognosis" / "t-stage" / name, {"schema": "other/1"})
+    assert write_report(tmp_path / "with-stages.html", workspace, None) == ("hpv", "rfs")
     with pytest.raises(PrognosisModelError, match="no target is fitted yet.*prognosis fit"):
         write_report(tmp_path / "r.html", Workspace.of(tmp_path), None)
     files.write_json(tmp_path / "autoseg-work" / "default" / "prognosis" / "rfs" / "evaluation.json", {"schema": "other/1"})
