@@ -60,13 +60,15 @@ def write_report(
         FeatureError: the masks cannot be found.
     """
     folder = workspace.root / workspace.name / "prognosis"
-    chosen = tuple(targets) or fitted_targets(folder)
-    if not chosen:
-        raise PrognosisModelError(f"{folder}: no target is fitted yet. Run: prognosis fit --target rfs")
     fitted = fitted_targets(folder)
-    unknown = [name for name in chosen if name not in fitted]
-    if unknown:
-        raise PrognosisModelError(f"--target {unknown[0]}: is not fitted; fitted: {', '.join(fitted) or 'none'}. Run: prognosis fit --target {unknown[0]} (stages have no report)")
+    if not fitted:
+        raise PrognosisModelError(f"{folder}: no target is fitted yet. Run: prognosis fit --target rfs")
+    chosen = tuple(targets) or fitted
+    unknown = next((name for name in chosen if name not in fitted), None)
+    if unknown is not None:
+        raise PrognosisModelError(
+            f"--target {unknown}: is not fitted; fitted: {', '.join(fitted)}. Run: prognosis fit --target {unknown} (stages have no report)"
+        )
     evaluations = {name: read_evaluation(folder / name / EVALUATION) for name in chosen}
     parts = []
     for name, evaluation in evaluations.items():
