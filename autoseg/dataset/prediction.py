@@ -29,7 +29,7 @@ def find_cases(folder_or_files: str | Path | Iterable[str | Path], channels: Seq
         if path.is_dir():
             return _in_folder(path, channels, file_ending)
         if not path.exists():
-            raise DatasetError(f"{path}: there is no such folder or file. Name the images with -i")
+            raise DatasetError(f"{path}: there is no such folder or file of images")
         return _one_case([path], channels)
     return _one_case([Path(path) for path in folder_or_files], channels)
 
