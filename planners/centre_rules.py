@@ -4,8 +4,7 @@ A network meets at a new hospital what none of its own hospitals showed. Each ru
 further one may lie (`Spread.reach`: two standard deviations between centres), and widens one transform until a training case can be changed
 into such a one. A range is only ever widened from nnU-Net's published one, up to a cap; centres alike within noise change nothing.
 
-Where the centres lie apart in a measure, a further one will too, mostly within the published range: its transform then comes
-as often as not (`OFTEN`), whether or not its range had to grow.
+The probability grows with the range, up to `MOST_OFTEN`, so that as many samples as before fall into the published range.
 """
 
 from __future__ import annotations
@@ -17,8 +16,8 @@ from typing import Any
 from planners.centres import Comparison, Spread
 from planners.plan import Augmentation, Blur, Brightness, Contrast, Gamma, LowResolution, Noise, Range, Spatial
 
-OFTEN = 0.5
-"""The probability of a transform in whose measure the centres lie apart; a larger published one stays."""
+MOST_OFTEN = 0.5
+"""No probability is raised above this: the sample as it was scanned stays the usual one."""
 
 ZOOM_CAP = 0.25
 """A quarter of the resolution: from eight neighbouring voxels in each direction two are left."""
@@ -112,8 +111,10 @@ def low_resolution(published: LowResolution, spread: Spread | None) -> tuple[Low
         return None
     coarsest = spread.overall + spread.reach
     wanted = math.exp(min(spread.centres.values()) - coarsest)
-    zoom = min(published.zoom[0], max(ZOOM_CAP, _down(wanted)))
-    probability = max(published.probability, OFTEN)
+    zoom = max(ZOOM_CAP, _down(wanted))
+    if zoom >= published.zoom[0]:
+        return None
+    probability = _raised(published.probability, math.log(zoom) / math.log(published.zoom[0]))
     why = (
         f"zoom {_range((zoom, published.zoom[1]))}{_capped(wanted < ZOOM_CAP)} (published {_range(published.zoom)}): from centre "
         f"{_told(spread, spread.highest)} mm to centre {_told(spread, spread.lowest)} mm (mean over the axes, on the network's grid), "
@@ -130,7 +131,7 @@ def noise(published: Noise, spreads: Sequence[Spread | None], names: Sequence[st
         wanted = math.sqrt(max(0.0, noisiest**2 - cleanest**2))
         return (published.std[0], min(NOISE_CAP, max(published.std[1], _up(wanted)))), wanted > NOISE_CAP
 
-    return _each(published, published.std, spreads, names, range_of, "std")
+    return _each(published, published.std, spreads, names, range_of, lambda found: found[1] / published.std[1], "std")
 
 
 def blur(published: Blur, spreads: Sequence[Spread | None], names: Sequence[str], spacing: Sequence[float]) -> tuple[Blur, str] | None:
@@ -142,7 +143,7 @@ def blur(published: Blur, spreads: Sequence[Spread | None], names: Sequence[str]
         wanted = math.sqrt(max(0.0, softest**2 - sharpest**2)) / voxel
         return (published.sigma[0], min(BLUR_CAP, max(published.sigma[1], _up(wanted)))), wanted > BLUR_CAP
 
-    return _each(published, published.sigma, spreads, names, range_of, "sigma")
+    return _each(published, published.sigma, spreads, names, range_of, lambda found: found[1] / published.sigma[1], "sigma")
 
 
 def brightness(published: Brightness, spreads: Sequence[Spread | None], names: Sequence[str]) -> tuple[Brightness, str] | None:
@@ -157,7 +158,12 @@ def contrast(published: Contrast, spreads: Sequence[Spread | None], names: Seque
 
 def gamma(published: Gamma, spreads: Sequence[Spread | None], names: Sequence[str]) -> tuple[Gamma, str] | None:
     """A power law moves the labelled median inside the image's range from m to m^g: g is a ratio of log m."""
-    return _factors(published, published.gamma, GAMMA_CAP, spreads, names, "gamma")
+    found = _factors(published, published.gamma, GAMMA_CAP, spreads, names, "gamma")
+    if found is None:
+        return None
+    changed, why = found
+    inverted = _raised(published.inverted_probability, changed.probability / published.probability) if published.probability else 0.0
+    return changed.model_copy(update={"inverted_probability": inverted}), f"{why}, inverted {inverted:g}"
 
 
 def scaling(published: Spatial, spread: Spread | None) -> tuple[Spatial, str] | None:
@@ -165,7 +171,9 @@ def scaling(published: Spatial, spread: Spread | None) -> tuple[Spatial, str] | 
     if spread is None or spread.between == 0:
         return None
     found, capped = _symmetric(published.scaling, SCALING_CAP, spread)
-    probability = max(published.scaling_probability, OFTEN)
+    if found == published.scaling:
+        return None
+    probability = _raised(published.scaling_probability, _log_width(found) / _log_width(published.scaling))
     why = (
         f"scaling {_range(found)}{_capped(capped)} (published {_range(published.scaling)}): what is labelled is large by centre: "
         f"{_told(spread, spread.lowest)} mm, {_told(spread, spread.highest)} mm; probability {probability:g}"
@@ -176,7 +184,10 @@ def scaling(published: Spatial, spread: Spread | None) -> tuple[Spatial, str] | 
 def _factors(
     published: Any, common: Range, cap: Range, spreads: Sequence[Spread | None], names: Sequence[str], field: str
 ) -> tuple[Any, str] | None:
-    return _each(published, common, spreads, names, lambda spread: _symmetric(common, cap, spread), field)
+    def share(found: Range) -> float:
+        return _log_width(found) / _log_width(common)
+
+    return _each(published, common, spreads, names, lambda spread: _symmetric(common, cap, spread), share, field)
 
 
 def _each(
@@ -185,29 +196,36 @@ def _each(
     spreads: Sequence[Spread | None],
     names: Sequence[str],
     range_of: Callable[[Spread], tuple[Range, bool]],
+    share: Callable[[Range], float],
     field: str,
 ) -> tuple[Any, str] | None:
-    """The transform more often, with a range for each channel where one grows; None where the centres are alike in every channel."""
+    """A transform with a range for each channel; None where none is wider than the published one."""
     ranges, told = [], []
     for name, spread in zip(names, spreads, strict=True):
-        if spread is None or spread.between == 0:
-            ranges.append(common)
-            continue
-        found, capped = range_of(spread)
+        found, capped = (common, False) if spread is None or spread.between == 0 else range_of(spread)
         ranges.append(found)
-        told.append(f"{name} {field} {_range(found)}{_capped(capped)}: {_told(spread, spread.lowest)}, {_told(spread, spread.highest)}")
+        if spread is not None and found != common:
+            told.append(f"{name} {field} {_range(found)}{_capped(capped)}: {_told(spread, spread.lowest)}, {_told(spread, spread.highest)}")
     if not told:
         return None
-    probability = max(published.probability, OFTEN)
+    probability = _raised(published.probability, max(map(share, ranges)))
     why = f"{'; '.join(told)} (published {_range(common)}); probability {probability:g}"
-    channels = tuple(ranges) if any(found != common for found in ranges) else ()
-    return published.model_copy(update={"channels": channels, "probability": probability}), why
+    return published.model_copy(update={"channels": tuple(ranges), "probability": probability}), why
 
 
 def _symmetric(published: Range, cap: Range, spread: Spread) -> tuple[Range, bool]:
     """The published range widened to exp(-reach) and exp(reach), and whether the cap stopped it."""
     low, high = math.exp(-spread.reach), math.exp(spread.reach)
     return (min(published[0], max(cap[0], _down(low))), max(published[1], min(cap[1], _up(high)))), low < cap[0] or high > cap[1]
+
+
+def _raised(probability: float, share: float) -> float:
+    """The probability times how many times as wide the range is, at most `MOST_OFTEN`; never lowered."""
+    return max(probability, min(MOST_OFTEN, round(probability * share, 2)))
+
+
+def _log_width(bounds: Range) -> float:
+    return math.log(bounds[1] / bounds[0])
 
 
 def _down(value: float) -> float:

@@ -17,7 +17,7 @@ from planners.intensity import LEVELS, IntensitySketch
 from planners.normalisation import Scale, scale_of
 from planners.plan import Normalisation
 
-SIGNIFICANCE = 0.05
+SIGNIFICANCE = 0.01
 """Centres count as alike unless equal ones would differ so much (F test) in fewer than this share of datasets."""
 
 PRIOR_CASES = 1.0
@@ -28,6 +28,9 @@ REACH = 2.0
 
 TAIL = 2.576
 """The 0.5 and 99.5 percentiles of an even image lie so many standard deviations of its noise apart from it: not counted as its range."""
+
+CONTRAST_FLOOR = 0.1
+"""A smaller distance of the medians, after normalisation, counts as this one: near 0 its logarithm would outweigh all else."""
 
 NOISE_FLOOR = 1e-3
 """Noise below this, after normalisation, is no noise to a network; it also keeps logarithms finite."""
@@ -172,7 +175,7 @@ class Comparison:
     Attributes:
         channels: their names.
         counts: centre -> its cases; cases without a centre stand under "".
-        spreads: those measures that every centre tells; none where there is nothing to compare.
+        spreads: those measures that two centres or more tell; none where there is nothing to compare.
         why_not: why there is nothing; "" where there is.
     """
 
@@ -267,7 +270,7 @@ def _of_channels(channel: int, scheme: Normalisation, axes: tuple[int, ...]) -> 
         inside, labels = case.body[channel], case.foreground[channel]
         if inside is None or labels is None:
             return None
-        return math.log(max(abs(scale.apply(_quantile(labels, 0.5)) - scale.apply(_quantile(inside, 0.5))), NOISE_FLOOR))
+        return math.log(max(abs(scale.apply(_quantile(labels, 0.5)) - scale.apply(_quantile(inside, 0.5))), CONTRAST_FLOOR))
 
     def tone(case: CaseFingerprint, scale: Scale) -> float | None:
         inside, labels, found = case.body[channel], case.foreground[channel], case.measured(channel)
