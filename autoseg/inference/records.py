@@ -75,15 +75,13 @@ class Records:
     def add(self, record: Record) -> None:
         """Appends a record, on the disk when this returns."""
         review = record.review.to_dict() if record.review else None
-        # The newline in front ends a line that a kill cut short.
-        line = "\n" + json.dumps(vars(record) | {"notes": list(record.notes), "review": review}, sort_keys=True, ensure_ascii=True) + "\n"
+        line = json.dumps(vars(record) | {"notes": list(record.notes), "review": review}, sort_keys=True, ensure_ascii=True) + "\n"
         try:
-            descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
-            try:
-                os.write(descriptor, line.encode("ascii"))
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+            with open(self.path, "a+b", buffering=0) as stream:
+                torn = stream.seek(0, os.SEEK_END) > 0 and stream.seek(-1, os.SEEK_END) >= 0 and stream.read(1) != b"\n"
+                # A line that a kill cut short is ended first.
+                stream.write((b"\n" if torn else b"") + line.encode("ascii"))
+                os.fsync(stream.fileno())
         except OSError as error:
             raise ResourceError(f"{self.path}: cannot be written: {error.strerror}. Free some space; what is predicted is kept") from error
         self._known[record.case] = record

@@ -357,6 +357,7 @@ def test_a_record_that_a_kill_cut_short_is_ignored(predictor, tmp_path):
     cases, out = write_cases(tmp_path, 2), tmp_path / "out"
     predictor.predict_cases(cases, out)
     path = out / "predictions.jsonl"
+    assert [json.loads(line)["case"] for line in path.read_text().splitlines()] == ["P0", "P1"], "a record a line, none empty"
     path.write_text(path.read_text().rstrip()[:-20])
     assert [result.skipped for result in predictor.predict_cases(cases, out, resume=True)] == [True, False]
     assert [result.skipped for result in predictor.predict_cases(cases, out, resume=True)] == [True, True]
