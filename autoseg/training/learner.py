@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -106,7 +106,7 @@ class Learner:
             ResourceError: the device has run out of memory.
         """
         training = self.lesson.spec.training
-        batches = SegmentationBatches(self.source, self.lesson.validation, workers, self.lesson.inner, pinned=self.device.type == "cuda")
+        made = SegmentationBatches(self.source, self.lesson.validation, workers, self.lesson.inner, pinned=self.device.type == "cuda")
         stopping = training.early_stopping
 
         def save_alike(state: TrainState) -> None:
@@ -118,7 +118,7 @@ class Learner:
             iterations=training.iterations,
             lr_at=lambda epoch: learning_rate(training.schedule, training.optimiser.lr, epoch, training.epochs),
         )
-        with lack_of_memory(self.device):
+        with lack_of_memory(self.device), closing(made) as batches:
             fit(
                 self.state,
                 self.step,

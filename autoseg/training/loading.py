@@ -58,6 +58,10 @@ class _Ahead:
             self._next()  # validation that nobody asked for
         return self._next() if key == self._head else None
 
+    def close(self) -> None:
+        """Ends the processes. torch has no public call for it and waits for the iterator to be forgotten, which a traceback may prevent."""
+        getattr(self._batches, "_shutdown_workers", lambda: None)()
+
     def _next(self) -> Batch:
         self._head = next(self._keys, None)
         return next(self._batches)
@@ -66,7 +70,8 @@ class _Ahead:
 class SegmentationBatches:
     """Training and validation batches of one fold (the loop's `Batches`).
 
-    Loader processes make them in the order in which training asks: after an epoch's training batches those that judge it.
+    Loader processes make them in the order in which training asks: after an epoch's training batches those that judge it. They live until
+    `close`, and must not live longer: deaf to signals, they would keep this process from ending.
 
     Args:
         source: draws the training samples.
@@ -99,6 +104,12 @@ class SegmentationBatches:
         if self.workers:
             self._ahead = _Ahead(self._order(epoch, iteration), iter(self._loader(self._order(epoch, iteration))))
         yield from (self._batch(key) for key in self._order(epoch, iteration) if key[0] == TRAIN)
+
+    def close(self) -> None:
+        """Ends the loader processes; what they have made ahead is lost."""
+        if self._ahead:
+            self._ahead.close()
+        self._ahead = None
 
     def validation(self, epoch: int) -> Iterator[Batch]:
         """Unaugmented random patches of the fold's validation cases; the same for the same epoch."""

@@ -1,7 +1,9 @@
 """Batches as pure functions of their counters. The cases' channels are their own coordinates, so a patch tells where it was cut."""
 
 from collections import Counter
+from contextlib import closing
 from dataclasses import replace
+from multiprocessing import active_children
 from pathlib import Path
 
 import numpy as np
@@ -326,9 +328,16 @@ def test_more_epochs_leave_the_first_ones_as_they_were(folder):
 def test_two_loader_workers_give_the_same_bits_as_none(folder):
     everything = Augmentation()
     here = list(batches_of(folder, 0, everything).stream(1, 1))
-    there = list(batches_of(folder, 2, everything).stream(1, 1))
+    before = set(active_children())
+    with closing(batches_of(folder, 2, everything)) as made:
+        there = list(made.stream(1, 1))
+        loaders = set(active_children()) - before
+        lingering = made._ahead  # as in a traceback
     assert len(here) == len(there) == 7
     assert all(map(same, here, there))
+    assert lingering
+    assert len(loaders) == 2
+    assert not loaders & set(active_children()), "deaf to signals as they are, they would keep the training from ending"
 
 
 class MadeAhead(SegmentationBatches):
