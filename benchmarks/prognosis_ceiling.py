@@ -18,9 +18,9 @@ from typing import Any
 from autoseg import files
 from autoseg.importers.cohort.write import write_cohort
 from prognosis.cohort import load_cohort
+from prognosis.declaration import read_declaration
 from prognosis.features.table import FeatureTable
 from prognosis.models.registry import MODELS
-from prognosis.targets import read_declaration
 from prognosis.validation.ceiling import read_truth
 from prognosis.validation.evaluation import Evaluation
 from prognosis.validation.metrics import headline

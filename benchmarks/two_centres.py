@@ -17,8 +17,8 @@ from typing import Any
 
 from autoseg import files
 from prognosis.cohort import load_cohort
+from prognosis.declaration import read_declaration
 from prognosis.models.registry import MODELS, Model
-from prognosis.targets import read_declaration
 from prognosis.validation.bootstrap import LABEL
 from prognosis.validation.nested import evaluate
 from prognosis.validation.statement import number

@@ -19,6 +19,17 @@ DELIMITERS = {",": ",", ";": ";", "\t": "\t", "tab": "\t", "|": "|"}
 Problems = list[str]
 
 
+def read_declaration(path: Path | None) -> Declaration:
+    """The shipped definitions, and what a cohort.toml adds to them or replaces; `None` for the shipped ones alone.
+
+    Raises:
+        TargetError: the file cannot be read or says something that it must not; all in one message.
+    """
+    if path is None:
+        return Declaration()
+    return parse_file(Path(path))
+
+
 def parse_file(path: Path) -> Declaration:
     """The declaration in a cohort.toml.
 

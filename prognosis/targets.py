@@ -187,16 +187,3 @@ def example_block(name: str) -> str:
         '  event = "relapse"      # 1 = seen, 0 = not seen\n  time = "relapse_days"\n  unit = "days"\n'
         '  origin = "end of radiotherapy"\n  horizon = 730'
     )
-
-
-def read_declaration(path: Path | None) -> Declaration:
-    """The shipped definitions, and what a cohort.toml adds to them or replaces; `None` for the shipped ones alone.
-
-    Raises:
-        TargetError: the file cannot be read or says something that it must not; all in one message.
-    """
-    if path is None:
-        return Declaration()
-    from prognosis.declaration import parse_file
-
-    return parse_file(Path(path))

@@ -2,36 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import torch
 
 from autoseg.augmentation import blur, components, gamma, intensity, low_resolution, mirror, morphology, noise, spatial
+from autoseg.augmentation.draw import Draw
 from autoseg.augmentation.labels import OUTSIDE
 from planners.plan import Augmentation
 
 if TYPE_CHECKING:
     Array = TypeVar("Array", np.ndarray, torch.Tensor)
-
-
-@dataclass(frozen=True)
-class Draw:
-    """What was drawn for one sample, before any voxel is read: `read_size` voxels around the patch's centre are all that `apply` needs."""
-
-    read_size: tuple[int, ...]
-    spatial: spatial.SpatialParameters | None = None
-    noise: noise.NoiseParameters | None = None
-    blur: blur.BlurParameters | None = None
-    brightness: intensity.BrightnessParameters | None = None
-    contrast: intensity.ContrastParameters | None = None
-    low_resolution: low_resolution.LowResolutionParameters | None = None
-    inverted_gamma: gamma.GammaParameters | None = None
-    gamma: gamma.GammaParameters | None = None
-    mirror: mirror.MirrorParameters | None = None
-    morphology: morphology.MorphologyParameters | None = None
-    components: components.ComponentParameters | None = None
 
 
 class Augmenter:

@@ -10,17 +10,15 @@ import random
 from collections import UserList
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 
 from autoseg.augmentation import mirror
+from autoseg.augmentation.draw import Draw
 from autoseg.augmentation.labels import OUTSIDE
 from autoseg.augmentation.spatial import SpatialParameters
-
-if TYPE_CHECKING:
-    from autoseg.augmentation.pipeline import Draw
 
 
 class Pinned(float):

@@ -13,7 +13,8 @@ import numpy as np
 
 from autoseg.choosing import rules as rule_search
 from autoseg.choosing.counts import Compared, dice_after_rules, dice_of_masks, survey
-from autoseg.choosing.decision import RULE, Candidate, Decision, Difference, decide, difference, label_means, score
+from autoseg.choosing.decision import RULE, Candidate, Difference, decide, difference, label_means, score
+from autoseg.choosing.judged import Judged
 from autoseg.choosing.members import Member, common_cases, find_members
 from autoseg.choosing.methods import methods_paragraph
 from autoseg.choosing.pairs import SIGN, predict_pairs
@@ -31,28 +32,6 @@ logger = logging.getLogger(__name__)
 SEED = 0
 WORTH_PROCESSES = 8
 """Cases from which on starting processes pays."""
-
-
-@dataclass(frozen=True)
-class Judged:
-    """What a choice rests on.
-
-    Attributes:
-        candidates: name -> members.
-        cases, patients: compared cases, and whose they are.
-        classes: that a reference shows.
-        dice: candidate -> (cases, classes).
-        weights: of the bootstrap, (samples, cases).
-        decision: by the rule.
-    """
-
-    candidates: Mapping[str, tuple[Member, ...]]
-    cases: tuple[str, ...]
-    patients: tuple[str, ...]
-    classes: tuple[str, ...]
-    dice: Mapping[str, np.ndarray]
-    weights: np.ndarray
-    decision: Decision
 
 
 @dataclass(frozen=True)

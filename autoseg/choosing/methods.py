@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING
 
 from autoseg.choosing.decision import Difference, score
+from autoseg.choosing.judged import Judged
+from autoseg.choosing.members import Member
 from autoseg.choosing.rules import Found
 from autoseg.evaluation.bootstrap import RESAMPLES
 from autoseg.inference.choice import Choice
 from autoseg.inference.postprocessing import rules_text
-
-if TYPE_CHECKING:
-    from autoseg.choosing.choose import Judged
-    from autoseg.choosing.members import Member
 
 
 def methods_paragraph(judged: Judged, choice: Choice, found: Found | None, gain: Difference | None, command: str) -> str:

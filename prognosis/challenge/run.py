@@ -19,11 +19,12 @@ from autoseg.importers.hecktor.grids import Onto, resample_mask
 from prognosis.challenge.answers import NOTHING_KNOWN, SENSES, Answer, Patient, predicted_hpv, predicted_rfs, predicted_stage
 from prognosis.challenge.editions import EDITIONS, LABELS, Edition, Output
 from prognosis.challenge.inputs import CASE, Images, read_images, read_record
+from prognosis.declaration import read_declaration
 from prognosis.errors import CohortError, PrognosisModelError
 from prognosis.features.case import Measured, measure
 from prognosis.features.extract import Source
 from prognosis.prediction.patients import Clinical
-from prognosis.targets import Declaration, read_declaration
+from prognosis.targets import Declaration
 
 logger = logging.getLogger(__name__)
 

@@ -58,9 +58,9 @@ def read_inputs(parsed: argparse.Namespace) -> Inputs:
     """
     from autoseg import files
     from autoseg.dataset.workspace import Workspace
+    from prognosis.declaration import read_declaration
     from prognosis.errors import CohortError
     from prognosis.features.table import FeatureTable
-    from prognosis.targets import read_declaration
 
     workspace = Workspace.of(parsed.dataset, parsed.work, parsed.name)
     folder = workspace.root / workspace.name / "prognosis"

@@ -39,9 +39,9 @@ def call(parsed: argparse.Namespace) -> dict[str, Any]:
     """
     from autoseg.dataset.workspace import Workspace
     from autoseg.errors import CasesFailed
+    from prognosis.declaration import read_declaration
     from prognosis.prediction.predict import predict_patients
     from prognosis.prediction.segment import Segmentation
-    from prognosis.targets import read_declaration
 
     usual = parsed.dataset / "cohort.toml"
     segmentation = Segmentation(

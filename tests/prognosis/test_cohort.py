@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 
 from autoseg.errors import AutosegError
 from prognosis.cohort import load_cohort
+from prognosis.declaration import read_declaration
 from prognosis.errors import CohortError, TargetError
 from prognosis.features.feature import EMPTY_MASK, NO_NODES, PET_NOT_SUV
 from prognosis.features.table import FeatureTable
-from prognosis.targets import SHIPPED, Declaration, read_declaration
+from prognosis.targets import SHIPPED, Declaration
 
 PATIENTS = [row.split(",")[1] for row in ROWS]
 

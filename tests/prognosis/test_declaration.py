@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from prognosis.columns import telling
+from prognosis.declaration import read_declaration
 from prognosis.errors import TargetError
-from prognosis.targets import SHIPPED, Declaration, Target, means, read_declaration, resolve
+from prognosis.targets import SHIPPED, Declaration, Target, means, resolve
 
 RELAPSE = """
 [table]

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from prognosis.cohort import load_cohort
+from prognosis.declaration import read_declaration
 from prognosis.errors import CohortError, TargetError
-from prognosis.targets import Declaration, read_declaration
+from prognosis.targets import Declaration
 
 DOCUMENTED = Path(__file__).parents[2] / "docs" / "prognosis-table.md"
 VALLIERES = DOCUMENTED.read_text(encoding="utf-8").partition("```toml\n")[2].partition("```")[0]

@@ -6,7 +6,8 @@ import torch
 
 from autoseg.augmentation import pipeline
 from autoseg.augmentation.counters import generator
-from autoseg.augmentation.pipeline import Augmenter, Draw
+from autoseg.augmentation.draw import Draw
+from autoseg.augmentation.pipeline import Augmenter
 from planners.plan import (
     Augmentation,
     Blur,
