@@ -1,7 +1,6 @@
 """prognosis: recurrence-free survival and HPV status from masks and images. For research use only; not a medical device.
 
-It will hold the survival models and their evaluation by centre; this release has only the check for what they need. The package imports
-without scikit-survival: whatever needs it calls `require_survival` first.
+The package imports without scikit-survival: whatever needs it calls `require_survival` first.
 """
 
 from __future__ import annotations

@@ -90,7 +90,7 @@ def add_segmentation_options(options: argparse.ArgumentParser, default: str = "3
     )
 
 
-def add_set_option(options: argparse.ArgumentParser) -> None:
+def add_set_option(options: argparse.ArgumentParser, example: str = "training.epochs=50") -> None:
     """--set KEY=VALUE, as often as wanted."""
     options.add_argument(
         "--set",
@@ -99,7 +99,7 @@ def add_set_option(options: argparse.ArgumentParser) -> None:
         default=[],
         type=_setting,
         metavar="KEY=VALUE",
-        help="replace a field of the plan, e.g. training.epochs=50",
+        help=f"replace a field of the plan, e.g. {example}; once for each field",
     )
 
 

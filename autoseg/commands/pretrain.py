@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     options.add_argument("--seed", type=int, metavar="N", help="short for --set training.seed=N")
     options.add_argument("--restart", action="store_true", help="forget what was pretrained so far")
-    add_set_option(options)
+    add_set_option(options, "pretraining.masked_share=0.6")
     options.set_defaults(given=list(sys.argv[1:] if arguments is None else arguments))
     sys.exit(run(_pretrain, options, arguments))
 

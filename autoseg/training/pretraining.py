@@ -10,6 +10,7 @@ from typing import Any
 from autoseg import files
 from autoseg.dataset.case import Case
 from autoseg.dataset.unlabelled import find_unlabelled, require_any
+from autoseg.errors import PlanError
 from autoseg.inference.trained_on import trained_on
 from autoseg.preprocessing.cases import PreparedCases, prepare_cases
 from autoseg.preprocessing.content import ContentHashes
@@ -37,6 +38,13 @@ from autoseg.training.tasks import Inpainting
 from planners.plan import Configuration, Training
 
 UNLABELLED = "unlabelled"
+
+READS: dict[str, tuple[str, ...]] = {
+    "training": ("accumulation", "compile", "deterministic", "seed"),
+    "augmentation": ("spatial", "mirror"),
+    "inference": (),
+}
+"""Part of a configuration -> the fields of it that pretraining reads."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +95,7 @@ def pretrain(
         device, restart, work, name, workers, threads: as for `train`.
 
     Raises:
-        PlanError, FoldError, DatasetError: there is no plan, no such fold, or nothing to learn from.
+        PlanError, FoldError, DatasetError: there is no plan, no such fold, nothing to learn from, or a setting that pretraining never reads.
         CasesFailed: some cases could not be prepared.
         LockError: it is being pretrained elsewhere.
         TrainingError: the run was begun with other settings or images (and `restart` is not set), or the loss is not finite.
@@ -99,6 +107,7 @@ def pretrain(
             follow(ranks, where, workers)
             return None
         planned = PlannedDataset.open(dataset, configuration, work, name)
+        _refuse_unread(settings or {})
         cases, label = _cases(planned, images, with_fold)
         planned.workspace.make()
         folder = planned.workspace.pretrained(planned.configuration, label)
@@ -130,6 +139,17 @@ def pretrain(
                 record.update(finished_epochs=state.progress.epoch)
             rows = Logbook(folder / "logbook.jsonl", record["finished_epochs"]).rows
             return PretrainingResult(folder, len(cases), tuple(row["loss"] for row in rows))
+
+
+def _refuse_unread(settings: Mapping[str, Any]) -> None:
+    """Raises PlanError for a field that pretraining would pass over in silence."""
+    for key in settings:
+        part, *field = key.split(".")[2 if key.startswith("configurations.") else 0 :] or [""]
+        if part in READS and (not field or field[0] not in READS[part]):
+            raise PlanError(
+                f"--set {key}: pretraining does not read this field. How long and by what it learns stands under pretraining, such as "
+                f"pretraining.epochs; of {part} it reads {' and '.join(READS[part]) or 'nothing'}"
+            )
 
 
 def _cases(planned: PlannedDataset, images: Sequence[str | Path], with_fold: str | None) -> tuple[list[Case], str]:

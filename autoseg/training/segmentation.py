@@ -10,7 +10,7 @@ from typing import Any
 from autoseg.dataset.dataset import Dataset
 from autoseg.dataset.folds import Fold, Folds
 from autoseg.dataset.workspace import Workspace
-from autoseg.errors import FoldError
+from autoseg.errors import FoldError, PlanError
 from autoseg.inference.model_writing import remove_fold
 from autoseg.preprocessing.content import ContentHashes
 from autoseg.training import checkpoint
@@ -67,7 +67,7 @@ def train(
         init_despite_leak: begin from it though it was trained on cases that this fold holds out.
 
     Raises:
-        PlanError, FoldError, DatasetError: there is no plan, or it does not fit.
+        PlanError, FoldError, DatasetError: there is no plan, it does not fit, or a setting is given that a fold never reads.
         LockError: the fold is being trained elsewhere.
         ModelError: `init` is not sound, or its network is another one than the plan's.
         TrainingError: the fold was begun with other settings or cases (and `restart` is not set), `init` was trained on held-out cases, or
@@ -82,6 +82,7 @@ def train(
             follow(ranks, where, workers)
             return None
         planned = PlannedDataset.open(dataset, configuration, work, name)
+        _refuse_unread(settings or {})
         folds = planned.folds()
         chosen = folds.fold(str(fold))
         _require_cases(planned.dataset, chosen, planned.workspace)
@@ -131,6 +132,13 @@ def forget(folder: Path, fold: str) -> None:
         (folder / name).unlink(missing_ok=True)
     for name in ("masks", TENSORBOARD):
         shutil.rmtree(folder / name, ignore_errors=True)
+
+
+def _refuse_unread(settings: Mapping[str, Any]) -> None:
+    """Raises PlanError for a field that a fold would pass over in silence."""
+    for key in settings:
+        if "pretraining" in key.split(".")[:3]:
+            raise PlanError(f"--set {key}: a fold does not read this field. Give it to autoseg_pretrain, or to autoseg_plan")
 
 
 def _model_folder(planned: PlannedDataset, folds: Folds, fold: str) -> Path:

@@ -14,7 +14,9 @@ def add(subparsers: Any) -> None:
     text = "Write one self-contained page: what was asked, the cohort, masks, models beside controls, what could not be concluded."
     options = subparsers.add_parser("report", help=text, description=text)
     add_shared_options(options)
-    options.add_argument("--target", action="append", default=[], metavar="NAME", help="of these targets (default: all that are fitted)")
+    options.add_argument(
+        "--target", nargs="+", action="extend", default=[], metavar="NAME", help="of these targets (default: all that are fitted)"
+    )
     options.add_argument("-o", "--output", type=Path, metavar="FILE", help="the page (default: report.html beside the models)")
     options.add_argument("-c", "--configuration", metavar="NAME", help="whose masks (default: those that were measured)")
     options.add_argument("--no-masks", action="store_true", help="leave the masks out")

@@ -14,7 +14,7 @@ from tiny import TinyDataset
 
 from autoseg.dataset.dataset import Dataset
 from autoseg.dataset.unlabelled import find_unlabelled
-from autoseg.errors import DatasetError, ModelError, TrainingError
+from autoseg.errors import DatasetError, ModelError, PlanError, TrainingError
 from autoseg.inference.trained_on import read_trained_on
 from autoseg.planning.planning import plan
 from autoseg.preprocessing.store import cases_key, open_case
@@ -52,6 +52,21 @@ def pretrained_in(planned, monkeypatch):
 
     yield call
     torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize(
+    "key", ["training.epochs", "configurations.3d_fullres.training.optimiser.lr", "training", "augmentation.noise", "inference.step"]
+)
+def test_settings_that_pretraining_would_not_read_are_refused(planned, pretrained_in, tmp_path, key):
+    with pytest.raises(PlanError, match=f"--set {key}: pretraining does not read"):
+        pretrained_in(tmp_path / "work", settings={"pretraining.blocks": 4, key: 2})
+
+
+def test_settings_that_a_fold_would_not_read_are_refused(planned, tmp_path):
+    shutil.copytree(planned.work, tmp_path / "work")
+    with pytest.raises(PlanError, match=r"--set pretraining.epochs: a fold does not read"):
+        train(planned.folder, 0, work=tmp_path / "work", settings={"pretraining.epochs": 2}, **OPTIONS)
+    assert not list((tmp_path / "work" / "default" / "3d_fullres").rglob("run.json"))
 
 
 def test_visible_voxels_are_the_image_and_padding_counts_nothing(planned, tmp_path):
