@@ -14,7 +14,7 @@ def add(subparsers: Any) -> None:
     text = "Segment new patients with the dataset's own folds, measure, and tell each fitted target's risk."
     options = subparsers.add_parser("predict", help=text, description=text)
     add_shared_options(options)
-    add_segmentation_options(options)
+    add_segmentation_options(options, "the one whose masks were measured")
     options.add_argument(
         "-o", "--output", type=Path, required=True, metavar="OUT", help="the folder for predictions.csv, predictions.json and masks/"
     )
