@@ -95,7 +95,7 @@ def pretrain(
         device, restart, work, name, workers, threads: as for `train`.
 
     Raises:
-        PlanError, FoldError, DatasetError: there is no plan, no such fold, nothing to learn from, or a setting that pretraining never reads.
+        PlanError, FoldError, DatasetError: there is no plan, no such fold, nothing to learn from, or a setting that is never read here.
         CasesFailed: some cases could not be prepared.
         LockError: it is being pretrained elsewhere.
         TrainingError: the run was begun with other settings or images (and `restart` is not set), or the loss is not finite.
