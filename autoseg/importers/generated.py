@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from autoseg import files
+from autoseg.dataset import table
 from autoseg.errors import DatasetError
 from autoseg.importers.phantom import CENTRES, CHANNELS, LABELS, Centre, generate_case
 
@@ -41,7 +40,7 @@ def write_generated_dataset(
     shape: tuple[int, int, int] | None = None,
     centres: tuple[Centre, ...] = CENTRES,
 ) -> Path:
-    """Writes a dataset (dataset.json, cases.csv, imagesTr, labelsTr, imagesTs, labelsTs) and returns its folder.
+    """Writes a dataset (dataset.json, cases.csv, casesTs.csv, imagesTr, labelsTr, imagesTs, labelsTs) and returns its folder.
 
     The same arguments give the same voxels; a case does not depend on how many others there are. The centres take turns; the second one
     stores its images flipped (RAS where the first has LPS), as hospitals do.
@@ -69,7 +68,9 @@ def write_generated_dataset(
     for scans, kind in ((training, "Tr"), (test, "Ts")):
         for scan in scans:
             _write_scan(folder, kind, scan, seed)
-    files.write_text(folder / "cases.csv", _table([*training, *test]))
+    for name, scans in ((table.FILE_NAME, training), (table.NEW_FILE_NAME, test)):
+        if scans:
+            table.write_table(folder / name, [table.Row(scan.case, scan.patient, scan.centre.name, {}) for scan in scans], ())
     files.write_json(
         folder / "dataset.json",
         {
@@ -123,11 +124,3 @@ def _write_scan(folder: Path, kind: str, scan: _Scan, seed: int) -> None:
     write_image(folder / f"images{kind}" / f"{scan.case}_0000{FILE_ENDING}", stored(ct.astype(np.int16)), geometry)
     write_image(folder / f"images{kind}" / f"{scan.case}_0001{FILE_ENDING}", stored(pet), geometry)
     write_mask(folder / f"labels{kind}" / f"{scan.case}{FILE_ENDING}", stored(phantom.labels), geometry)
-
-
-def _table(scans: list[_Scan]) -> str:
-    text = io.StringIO()
-    rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(["case", "patient", "centre"])
-    rows.writerows([scan.case, scan.patient, scan.centre.name] for scan in scans)
-    return text.getvalue()

@@ -5,6 +5,7 @@ import pytest
 
 from autoseg.commands import convert
 from autoseg.dataset import Dataset
+from autoseg.dataset.table import read_table
 from autoseg.errors import DatasetError
 from autoseg.images import read_image, read_mask, reorientation_to_canonical
 from autoseg.importers.generated import write_generated_dataset
@@ -22,6 +23,8 @@ def test_is_a_dataset(folder):
     assert dataset.labels == {"background": 0, "GTVp": 1, "GTVn": 2}
     assert len(dataset.cases) == 7
     assert {case.centre for case in dataset.cases} == {"North", "South"}
+    assert dataset.notes == (), "nothing of it is odd: whose the test cases are stands in a table of their own"
+    assert read_table(folder / "casesTs.csv")["north-502"].centre == "North"
     assert len(list((folder / "imagesTs").iterdir())) == 4
     assert len(list((folder / "labelsTs").iterdir())) == 2
 
