@@ -182,3 +182,10 @@ def test_examples_can_be_read(page):
 @pytest.mark.parametrize("page", PAGES[:-1], ids=NAMES[:-1])
 def test_lines_are_wrapped(page):
     assert [line for line in prose(page) if len(line) > WIDTH and not line.lstrip().startswith("|")] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_tables_are_whole(page):
+    """A row has as many bars as the row above it; a bar inside code counts too, unless it is escaped."""
+    bars = [len(re.findall(r"(?<!\\)\|", line)) if line.startswith("|") else 0 for line in page.read_text(encoding="utf-8").splitlines()]
+    assert [line for line, (one, other) in enumerate(zip(bars, bars[1:], strict=False), start=2) if one and other and one != other] == []

@@ -1,5 +1,6 @@
 """The page: what it says first, what it must not hold, and that nothing in it is fetched."""
 
+import argparse
 import re
 from html.parser import HTMLParser
 
@@ -10,6 +11,7 @@ from cohorts import make_cohort
 from autoseg import files
 from autoseg.dataset.workspace import Workspace
 from autoseg.report import html
+from prognosis.commands import report as command
 from prognosis.errors import PrognosisModelError
 from prognosis.features import masks
 from prognosis.features.table import FeatureTable
@@ -51,6 +53,13 @@ def workspace(tmp_path_factory):
 def written(workspace, path, **options):
     write_report(path, workspace, None, **options)
     return path.read_text(encoding="utf-8")
+
+
+def test_several_targets_are_asked_for_at_once_or_one_by_one():
+    parser = argparse.ArgumentParser()
+    command.add(parser.add_subparsers())
+    assert parser.parse_args(["report", "--target", "rfs", "hpv", "--target", "os"]).target == ["rfs", "hpv", "os"]
+    assert parser.parse_args(["report"]).target == []
 
 
 def test_the_page_is_whole_and_fetches_nothing(workspace, tmp_path):
