@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 
 class AutosegError(Exception):
@@ -33,6 +34,10 @@ class PlanError(AutosegError):
 
 class ModelError(AutosegError):
     """A model folder is incomplete, damaged or not to be trusted."""
+
+
+class FoldNotFinished(ModelError):
+    """A fold that is asked for is not among a model's finished ones."""
 
 
 class CheckpointError(AutosegError):
@@ -73,15 +78,26 @@ class CasesFailed(AutosegError):
     Args:
         failures: one message a failed case.
         done: how many cases were finished.
+        result: what was made all the same, JSON-able.
+        reported: a report that was printed already names the failures.
+
+    Attributes:
+        brief: the message for who has read that report.
     """
 
     exit_status = 3
 
-    def __init__(self, failures: Sequence[str], done: int):
+    def __init__(self, failures: Sequence[str], done: int, result: Any = None, *, reported: bool = False):
         self.failures = tuple(failures)
         self.done = done
-        lines = "\n".join(f"  - {failure}" for failure in self.failures)
-        super().__init__(f"{len(self.failures)} cases failed, {done} done:\n{lines}")
+        self.result = result
+        counts = f"{len(self.failures)} case{'' if len(self.failures) == 1 else 's'} failed, {done} done"
+        self.brief = f"{counts}; the report names what failed" if reported else ""
+        super().__init__("\n".join([f"{counts}:", *(f"  - {failure}" for failure in self.failures)]))
 
-    def __reduce__(self) -> tuple[type[CasesFailed], tuple[tuple[str, ...], int]]:
-        return CasesFailed, (self.failures, self.done)
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _cases_failed, (self.failures, self.done, self.result, bool(self.brief))
+
+
+def _cases_failed(failures: Sequence[str], done: int, result: Any, reported: bool) -> CasesFailed:
+    return CasesFailed(failures, done, result, reported=reported)

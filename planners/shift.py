@@ -28,6 +28,7 @@ OTHER_UNIT = 50.0
 
 SPACING = Kind("spacing", "mm", True, math.log(1.25), extrapolated=False)
 FIELD_OF_VIEW = Kind("field of view", "mm", True, math.log(1.25))
+EXTENT = Kind("extent without the empty margin", "mm", True, math.log(1.25))
 NOISE = Kind("noise", "of the contrast", True, math.log(1.5))
 BLUR = Kind("blur", "mm", True, math.log(1.5))
 REGISTRATION = Kind("shift of PET against CT", "mm", False, 10.0)
@@ -36,6 +37,7 @@ OVERLAP = Kind("overlap of the bodies in CT and PET", "Dice", False, 0.1)
 KINDS = {
     "spacing": SPACING,
     "field_of_view": FIELD_OF_VIEW,
+    "extent": EXTENT,
     "noise": NOISE,
     "blur": BLUR,
     "registration": REGISTRATION,
@@ -183,6 +185,10 @@ class Seen:
         """What the cases of a fingerprint showed."""
         return Seen(fingerprint.channels, [Told.of(case) for case in fingerprint.cases], as_stored=as_stored)
 
+    def judge(self, case: CaseFingerprint) -> tuple[Finding, ...]:
+        """What of a measured case is outside; see `findings`."""
+        return self.findings(Told.of(case))
+
     def findings(self, case: Told) -> tuple[Finding, ...]:
         """What of a case is outside; () where nothing is.
 
@@ -192,7 +198,7 @@ class Seen:
         found = [self._orientation(case), *self._outside(case.numbers, ("spacing",))]
         odd = {finding.measure[-1] for finding in found if finding and finding.measure.startswith("spacing")}
         numbers = {key: value for key, value in case.numbers.items() if not _along(key[0], odd)}
-        found += self._outside(numbers, ("field_of_view",))
+        found += self._outside(numbers, ("field_of_view", "extent"))
         constant = self._constant(case)
         found += constant
         if not constant:
@@ -251,7 +257,7 @@ class Seen:
 def _along(measure: str, axes: Container[str]) -> bool:
     """Whether a measure is in mm of one of these axes' spacing, so that it follows from it."""
     kind, _, axis = measure.partition(".")
-    return kind in ("field_of_view", "blur") and axis in axes
+    return kind in ("field_of_view", "extent", "blur") and axis in axes
 
 
 def _numbers(case: CaseFingerprint, intensities: Sequence[Intensity | None]) -> dict[tuple[str, int | None], float]:

@@ -132,8 +132,9 @@ class _Work:
             try:
                 new = self._predict_case(Ensemble(tuple(stages)), keys, case)
             except (AutosegError, OSError, MemoryError) as error:
-                logger.error("%s", error)
                 self.failures.append(str(error))
+                if self.done + len(self.failures) < self.total:  # else the list of all that failed, which comes next, tells it
+                    logger.error("%s", error)
                 continue
             self.done += 1
             if new:

@@ -163,9 +163,7 @@ def _hecktor(parsed: argparse.Namespace) -> dict[str, Any]:
     result = import_hecktor(parsed.source, parsed.output, new=parsed.new, onto=parsed.onto, edition=parsed.edition, workers=parsed.workers)
     print(result.text())
     if result.failures:
-        failed = CasesFailed(result.failures, len(result.training) + len(result.new))
-        failed.result = result.to_dict()
-        raise failed
+        raise CasesFailed(result.failures, len(result.training) + len(result.new), result.to_dict())
     return result.to_dict()
 
 

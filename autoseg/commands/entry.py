@@ -144,13 +144,13 @@ def _failed(parsed: argparse.Namespace, error: Exception, status: int) -> int:
         logging.getLogger(__name__).error("", exc_info=error)
     known = status in {2, 3} or type(error).__module__.startswith("autoseg")
     name = "" if known else f"{type(error).__name__}: "
-    sys.stderr.write(f"error: {name}{error}\n")
+    sys.stderr.write(f"error: {name}{getattr(error, 'brief', '') or error}\n")
     if not known and not parsed.verbose:
         sys.stderr.write("(run again with --verbose for the traceback)\n")
     details: dict[str, Any] = {"status": status, "error": str(error), "kind": type(error).__name__}
     if hasattr(error, "failures"):
         details["failures"] = list(error.failures)
-    if hasattr(error, "result"):
+    if getattr(error, "result", None) is not None:
         details["result"] = error.result
     try:
         _write_json(parsed.json, details)

@@ -79,6 +79,7 @@ def _evaluate(parsed: argparse.Namespace) -> dict[str, Any]:
     names = names_for(parsed.reference, parsed.dataset, are_labels_known=challenge is not None)
     if challenge:
         challenge.require_labels(names)
+        challenge.check(parsed.reference)
     if parsed.pictures and names.folder is None:
         raise DatasetError("--pictures needs the images: name the dataset folder with -d DIR")
     masks = challenge.masks(parsed.prediction) if challenge else parsed.prediction
@@ -109,9 +110,8 @@ def _evaluate(parsed: argparse.Namespace) -> dict[str, Any]:
     if names.folder and parsed.pictures:
         _draw(parsed, evaluation, names.folder, masks)
     if failures:
-        failed = CasesFailed(failures, sum(case.case not in evaluation.failures for case in evaluation.cases))
-        failed.result = result
-        raise failed
+        done = sum(case.case not in evaluation.failures for case in evaluation.cases)
+        raise CasesFailed(failures, done, result, reported=True)
     return result
 
 
@@ -158,6 +158,13 @@ class _Challenge:
         from autoseg.evaluation.challenges import require_labels
 
         require_labels(names.labels, str(names.folder))
+
+    def check(self, reference: Path) -> None:
+        """Raises DatasetError where a table cannot be used, before masks are read."""
+        from autoseg.evaluation import find_masks
+        from autoseg.evaluation.challenges import check_answers
+
+        check_answers(self.name, self.answers, find_masks(reference, "reference"))
 
     def masks(self, prediction: Path) -> Any:
         """The folder itself, or the masks in a folder of a container's outputs."""

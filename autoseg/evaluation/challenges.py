@@ -7,14 +7,14 @@ decided here for those stands in docs/challenge.md and beside the figures.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from autoseg.errors import DatasetError
 from autoseg.evaluation.answers import HPV, N_STAGE, RFS, T_STAGE, Question
-from autoseg.evaluation.answers_scored import Answers, score_answers
+from autoseg.evaluation.answers_scored import Answers, AnswersScored, score_answers
 from autoseg.evaluation.evaluation import Evaluation, Summary
 from autoseg.evaluation.scores import Settings
 
@@ -204,10 +204,7 @@ def score_challenge(evaluation: Evaluation, name: str, answers: Answers | None =
         left_out = len(cases - scored)
         counted = "they count as empty masks" if not left_out else f"{left_out} of them are left out of the figures of masks"
         notes.insert(0, f"{len(evaluation.failures)} of {len(cases)} references have no prediction that can be scored: {counted}")
-    for question in challenge.questions:
-        if question.name not in answers.places:
-            continue
-        score = score_answers(question, answers, sorted(cases))
+    for question, score in _score_answers(challenge, answers, cases):
         figures |= score.figures
         details[question.title] = score.details
         failures += score.failures
@@ -217,6 +214,25 @@ def score_challenge(evaluation: Evaluation, name: str, answers: Answers | None =
         figures["balanced accuracy of TN stage"] = _mean([figures[one] for one in staged])
         notes.append("the TN stage's figure is the mean of T's and N's: the challenge's page does not say how they are joined")
     return ChallengeScores(challenge, masks, figures, details, tuple(failures), tuple(notes))
+
+
+def check_answers(name: str, answers: Answers, cases: Iterable[str]) -> None:
+    """Returns where all that was predicted besides masks can be scored: known before masks are, which takes longer.
+
+    Args:
+        cases: those with a reference mask.
+
+    Raises:
+        DatasetError: as `score_challenge`.
+    """
+    for _ in _score_answers(challenge_of(name, answers), answers, cases):
+        pass
+
+
+def _score_answers(challenge: Challenge, answers: Answers, cases: Iterable[str]) -> Iterator[tuple[Question, AnswersScored]]:
+    for question in challenge.questions:
+        if question.name in answers.places:
+            yield question, score_answers(question, answers, sorted(cases))
 
 
 def container_masks(folder: Path) -> dict[str, Path]:

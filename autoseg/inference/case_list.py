@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +15,7 @@ import numpy as np
 from autoseg import files
 from autoseg.dataset.case import Case
 from autoseg.errors import AutosegError, CasesFailed, DatasetError
-from autoseg.images import Geometry, read_header, write_mask
+from autoseg.images import Geometry, read_header, read_mask, write_mask
 from autoseg.inference.case_images import read_case_images
 from autoseg.inference.ensemble import PROBABILITY
 from autoseg.inference.lookahead import Lookahead
@@ -84,10 +84,11 @@ class CaseList:
                         lookahead.start(following)
                     review = self._write(taken, case.name, path)
                     hashes = {file.name: files.sha256_file(file) for file in output_files(path, self.save_probabilities)}
-                    records.add(Record(case.name, key, hash_inputs(case), hashes, taken.notes, review))
+                    records.add(Record(case.name, key, hash_inputs(case), hashes, taken.notes, review, self.predictor.shift.key))
                 except (AutosegError, OSError, MemoryError) as error:
-                    logger.error("%s", error)
                     errors.append(error)
+                    if following is not None:  # else the list of all that failed, which comes next, tells it
+                        logger.error("%s", error)
                     continue
                 results[case.name] = CaseResult(case.name, path, taken.notes, time.monotonic() - started, review=review)
                 report(results[case.name])
@@ -105,10 +106,27 @@ class CaseList:
         done = {}
         for case in cases:
             record = records.complete(case, key, [file.name for file in self.outputs(case)])
-            refused = self.strict and record is not None and (record.review is None or record.review.findings)
-            if record is not None and not refused:
+            if record is None:
+                continue
+            if record.review is not None and record.judged != self.predictor.shift.key:
+                record = self._judged_anew(case, record, record.review)
+                records.add(record)
+            refused = self.strict and (record.review is None or record.review.findings)
+            if not refused:
                 done[case.name] = CaseResult(case.name, self.mask_path(case), record.notes, 0.0, True, record.review)
         return done
+
+    def _judged_anew(self, case: Case, record: Record, before: Review) -> Record:
+        """The record of a mask that stands, reviewed by what the models now tell of their training cases."""
+        logger.info("case %s: predicted already; reviewed anew, since what is known of the training images has changed", case.name)
+        shift = self.predictor.shift
+        images = read_case_images(case, self.predictor.plan, replace_nonfinite=True)  # a prediction by these models took them so
+        findings = shift.judge(images, case.name)
+        found = bool(read_mask(self.mask_path(case), case=case.name).array.any())
+        old = {finding.text for finding in before.findings}
+        notes = [note for note in record.notes if note not in old] + [finding.text for finding in findings]
+        review = before.judged_anew(findings, found=found, unlabelled=shift.unlabelled)
+        return replace(record, notes=tuple(dict.fromkeys(notes)), review=review, judged=shift.key)
 
     def _room_for_next(self, case: Case) -> bool:
         """Whether another case can be prepared while this one is predicted."""

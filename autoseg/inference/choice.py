@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from autoseg import files
-from autoseg.errors import ModelError
+from autoseg.errors import FoldNotFinished, ModelError
 from autoseg.inference.ensemble_document import EnsembleDocument
 from autoseg.inference.model_folder import ModelFolder
 from autoseg.inference.postprocessing import Rule, check_rules, parse_rules, rules_text
@@ -123,7 +123,8 @@ def open_choice(path: Path, folds: Iterable[str | int] | None = None) -> Members
         folds: of every model; None means all finished ones.
 
     Raises:
-        ModelError: a model is gone or damaged or lacks a fold, or they do not go together.
+        FoldNotFinished: a model lacks a fold that is asked for.
+        ModelError: a model is gone or damaged, or they do not go together.
     """
     choice = read_choice(path)
     wanted = None if folds is None else list(folds)
@@ -131,6 +132,11 @@ def open_choice(path: Path, folds: Iterable[str | int] | None = None) -> Members
     for chosen in choice.models:
         try:
             opened.append(ModelFolder.open(chosen.folder, wanted))
+        except FoldNotFinished as error:
+            raise FoldNotFinished(
+                f"{path}: chose {choice.name}, and folds are asked for of each of its models: {error}. Without folds (-f) all finished "
+                "ones are taken; -c NAME takes one configuration by itself"
+            ) from None
         except ModelError as error:
             raise ModelError(
                 f"{path}: was made of {choice.name}: {error}\nChoose again with autoseg_choose, or name a configuration with -c"

@@ -15,6 +15,8 @@ from planners.labels import LabelScheme, Values, scheme_problems
 from planners.plan import Plan, PlanInvalid
 
 PLAN_NAME, DATASET_NAME, FINGERPRINT_NAME, CARD_NAME = "plan.json", "dataset.json", "fingerprint.json", "README.md"
+PARTIAL_NAME = "partial_fingerprint.json"
+"""What is known of the training cases of an imported model, which has no fingerprint."""
 WEIGHTS_NAME = "model.safetensors"
 DATASET_SCHEMA = "autoseg-model/1"
 FOLD_PREFIX = "fold_"

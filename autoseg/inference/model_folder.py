@@ -15,10 +15,10 @@ import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from autoseg import files
-from autoseg.errors import ModelError
+from autoseg.errors import FoldNotFinished, ModelError
 from autoseg.inference import ensemble_document, model_metadata
 from autoseg.inference import model_manifest as manifest
 from autoseg.inference.ensemble_document import EnsembleDocument
@@ -28,6 +28,7 @@ from autoseg.inference.model_documents import (
     FINGERPRINT_NAME,
     FOLD_PREFIX,
     LOCK_NAME,
+    PARTIAL_NAME,
     PLAN_NAME,
     PREVIOUS_NAME,
     WEIGHTS_NAME,
@@ -43,13 +44,16 @@ from autoseg.inference.model_documents import (
     weights_name,
 )
 from planners.fingerprint import Fingerprint
+from planners.partial_fingerprint import PartialFingerprint
 from planners.plan import Configuration, Plan
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-OPTIONAL = (FINGERPRINT_NAME, model_metadata.NAME, ensemble_document.NAME)
+Seen = TypeVar("Seen", Fingerprint, PartialFingerprint)
+
+OPTIONAL = (FINGERPRINT_NAME, PARTIAL_NAME, model_metadata.NAME, ensemble_document.NAME)
 """Documents that not every model has: imported ones, those of early releases, those that segment alone."""
 
 READ_WAIT_SECONDS = 10.0
@@ -63,6 +67,7 @@ class ModelFolder:
     Attributes:
         folder: where it lies; for an archive, a temporary folder that goes with this object.
         plan, dataset, fingerprint: its documents; `fingerprint` is None where the folder has none (imported models).
+        partial: what is known of the training cases of such a model; None where nothing is.
         folds: names of the verified folds: "0", "1", ..., a centre, "all".
         hashes: fold -> SHA-256 of its weights.
         metadata: what metadata.json says, None where the folder has none; nothing is computed from it.
@@ -80,6 +85,7 @@ class ModelFolder:
     previous: ModelFolder | None = None
     ensemble: EnsembleDocument | None = None
     others: tuple[ModelFolder, ...] = ()
+    partial: PartialFingerprint | None = None
     _unpacked: Any = field(default=None, repr=False, compare=False)
 
     @property
@@ -197,20 +203,27 @@ def _open_folder(folder: Path, source: str, wanted: tuple[str, ...] | None, hold
     plan = parse_plan(documents[PLAN_NAME], f"{source}: {PLAN_NAME}")
     dataset = parse_dataset(documents[DATASET_NAME], f"{source}: {DATASET_NAME}")
     check_configuration(plan, dataset, source)
-    fingerprint = None
-    if FINGERPRINT_NAME in documents:
-        try:
-            fingerprint = Fingerprint.from_json(documents[FINGERPRINT_NAME].decode())
-        except (ValueError, KeyError, TypeError) as error:
-            raise ModelError(f"{source}: {FINGERPRINT_NAME} does not fit its schema: {error}") from None
-        if fingerprint.channels != plan.channels:
-            raise ModelError(f"{source}: channels of {FINGERPRINT_NAME} and {PLAN_NAME} differ")
+    fingerprint = _seen(Fingerprint, documents, FINGERPRINT_NAME, plan, source)
+    partial = _seen(PartialFingerprint, documents, PARTIAL_NAME, plan, source)
     metadata = None
     if model_metadata.NAME in documents:
         metadata = model_metadata.parse(documents[model_metadata.NAME], f"{source}: {model_metadata.NAME}")
     previous = _open_previous(folder, source, plan, dataset.configuration, folds)
     ensemble, others = _open_others(folder, source, documents, wanted)
-    return ModelFolder(folder, plan, dataset, fingerprint, folds, hashes, metadata, previous, ensemble, others, holder)
+    return ModelFolder(folder, plan, dataset, fingerprint, folds, hashes, metadata, previous, ensemble, others, partial, holder)
+
+
+def _seen(kind: type[Seen], documents: Mapping[str, bytes], name: str, plan: Plan, source: str) -> Seen | None:
+    """What a document tells of the training cases; None where it is not there."""
+    if name not in documents:
+        return None
+    try:
+        found = kind.from_json(documents[name].decode())
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{source}: {name} does not fit its schema: {error}") from None
+    if found.channels != plan.channels:
+        raise ModelError(f"{source}: channels of {name} and {PLAN_NAME} differ")
+    return found
 
 
 def _open_previous(folder: Path, source: str, plan: Plan, configuration: str, folds: tuple[str, ...]) -> ModelFolder | None:
@@ -284,9 +297,9 @@ def _choose(wanted: tuple[str, ...] | None, finished: tuple[str, ...], source: s
         return finished
     missing = [fold for fold in wanted if fold not in finished]
     if missing or not wanted:
-        raise ModelError(
+        raise FoldNotFinished(
             f"{source}: no finished fold {', '.join(missing) or '(none asked for)'}; finished: {', '.join(finished)}. "
-            "Ask for those, or train the missing ones with autoseg_train"
+            "Ask for one of those; a fold that its scheme has can be trained with autoseg_train"
         )
     return wanted
 

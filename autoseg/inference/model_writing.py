@@ -24,6 +24,7 @@ from autoseg.inference.model_documents import (
     FINGERPRINT_NAME,
     FOLD_PREFIX,
     LOCK_NAME,
+    PARTIAL_NAME,
     PLAN_NAME,
     PREVIOUS_NAME,
     WEIGHTS_NAME,
@@ -40,6 +41,7 @@ from autoseg.inference.model_folder import ModelFolder
 from autoseg.inference.trained_on import TrainedOn, read_trained_on
 from autoseg.locks import FoldLock
 from planners.fingerprint import Fingerprint
+from planners.partial_fingerprint import PartialFingerprint
 from planners.plan import Plan
 
 if TYPE_CHECKING:
@@ -54,6 +56,7 @@ def write_model_folder(
     plan: Plan,
     dataset: ModelDataset,
     fingerprint: Fingerprint | None = None,
+    partial: PartialFingerprint | None = None,
     weights: Mapping[str, Mapping[str, torch.Tensor]] | None = None,
     trained_on: Mapping[str, TrainedOn | None] | None = None,
 ) -> Path:
@@ -65,6 +68,7 @@ def write_model_folder(
         folder: created where missing; finished folds that are already there stay and are listed.
         plan, dataset, fingerprint: the documents; the fingerprint loses the names of cases and patients. Without one, one that is there
             stays.
+        partial: what is known of the training cases where there is no fingerprint.
         weights: fold name -> state dict.
         trained_on: fold name -> the images that its weights saw; a fold that is not in it does not tell.
 
@@ -77,6 +81,8 @@ def write_model_folder(
     contents = {PLAN_NAME: plan.to_json().encode(), DATASET_NAME: json_bytes(dataset.to_dict())}
     if fingerprint is not None:
         contents[FINGERPRINT_NAME] = without_names(fingerprint).to_json().encode()
+    if partial is not None:
+        contents[PARTIAL_NAME] = partial.to_json().encode()
     # Weights come last: whoever finds them finds the plan that they belong to.
     seen = trained_on or {}
     contents |= {weights_name(fold): pack_weights(tensors, seen.get(fold)) for fold, tensors in (weights or {}).items()}
@@ -112,6 +118,7 @@ def write_previous_stage(folder: str | Path, previous: ModelFolder) -> None:
         plan=previous.plan,
         dataset=previous.dataset,
         fingerprint=previous.fingerprint,
+        partial=previous.partial,
         weights={fold: load_file(path) for fold, path in paths.items()},
         trained_on={fold: read_trained_on(path) for fold, path in paths.items()},
     )
@@ -155,7 +162,7 @@ def _names(folder: Path) -> list[str]:
     """The files that the manifest lists: the documents and the weights. The card is for people and changes at other times."""
     documents = [
         name
-        for name in (PLAN_NAME, DATASET_NAME, FINGERPRINT_NAME, model_metadata.NAME, ensemble_document.NAME)
+        for name in (PLAN_NAME, DATASET_NAME, FINGERPRINT_NAME, PARTIAL_NAME, model_metadata.NAME, ensemble_document.NAME)
         if (folder / name).is_file()
     ]
     return [*documents, *(weights_name(fold) for fold in finished_folds(folder))]

@@ -139,7 +139,7 @@ def predict_folder(
         if done:
             # Of all that lies there: the folder may have been filled by several runs.
             write_review(Path(output), Records(output).reviews())
-    return PredictionResult(Path(output), folder, predictor.folds, results, tuple(notes))
+    return PredictionResult(Path(output), folder, predictor.folds, results, (*notes, *predictor.shift.remarks))
 
 
 def chosen_or_own_model(dataset: Path, work: Path | None, name: str, configuration: str | None) -> Path:

@@ -28,6 +28,7 @@ class Record:
         outputs: file name -> SHA-256, of the mask and where written the probabilities.
         notes: what was found on the way.
         review: its score and findings; None in records of earlier releases.
+        judged: hash of what the models told of their training cases when it was reviewed; "" in records of earlier releases.
     """
 
     case: str
@@ -36,6 +37,7 @@ class Record:
     outputs: dict[str, str]
     notes: tuple[str, ...] = ()
     review: Review | None = None
+    judged: str = ""
 
 
 class Records:
@@ -108,6 +110,7 @@ def _parse(line: str) -> Record | None:
         document: dict[str, Any] = json.loads(line)
         review = Review.from_dict(document.get("review"))
         notes = tuple(document["notes"])
-        return Record(document["case"], document["settings"], document["inputs"], dict(document["outputs"]), notes, review)
+        judged = str(document.get("judged", ""))
+        return Record(document["case"], document["settings"], document["inputs"], dict(document["outputs"]), notes, review, judged)
     except (ValueError, KeyError, TypeError):
         return None

@@ -51,8 +51,15 @@ class Review:
             found: whether the mask has anything.
             unlabelled: share of the training cases in which nothing was labelled; None where that is not known.
         """
+        return Review._of(agreement.agreement, agreement.confidence, findings, found, unlabelled)
+
+    def judged_anew(self, findings: tuple[Finding, ...], *, found: bool, unlabelled: float | None) -> Review:
+        """The review of the same mask by what models now tell of their training cases; arguments as `of`."""
+        return Review._of(self.agreement, self.confidence, findings, found, unlabelled)
+
+    @staticmethod
+    def _of(agreed: float | None, sure: float | None, findings: tuple[Finding, ...], found: bool, unlabelled: float | None) -> Review:
         reasons = [finding.text for finding in findings]
-        agreed, sure = agreement.agreement, agreement.confidence
         quality = agreed if agreed is not None else sure
         if not found:
             quality = unlabelled

@@ -5,15 +5,19 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
 
+from autoseg import files
 from autoseg.dataset.case import Case
 from autoseg.errors import ModelError, ShiftError
 from autoseg.inference.case_images import CaseImages
 from autoseg.inference.model_folder import ModelFolder
 from autoseg.preprocessing.case_fingerprint import measure_images
-from planners.fingerprint import Fingerprint
-from planners.plan import Plan
-from planners.shift import Seen, Told
+from planners.fingerprint import CaseFingerprint, Fingerprint
+from planners.partial_fingerprint import PartialFingerprint, SeenInPart
+from planners.plan import CTNormalisation, Plan, Region
+from planners.shift import Seen
 from planners.span import Finding
 
 logger = logging.getLogger(__name__)
@@ -21,65 +25,121 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class _Training:
-    """What was measured of the training cases that some networks share.
+    """What is known of the training cases that some networks share.
 
     Attributes:
         names: of the networks.
         plan: says how a case is measured.
-        fingerprint, seen: of the training cases.
+        known: of the training cases.
+        windows: channel -> between which values nearly all their labelled voxels lie, of channels in absolute units; counts where they
+            are known in part.
     """
 
     names: tuple[str, ...]
     plan: Plan
-    fingerprint: Fingerprint
-    seen: Seen
+    known: Fingerprint | PartialFingerprint
+    windows: Mapping[int, tuple[float, float]]
 
-    def shared(self, model: ModelFolder) -> bool:
-        """Whether a model was trained on just these, and measures a case alike."""
-        return _measuring(model.plan) == _measuring(self.plan) and model.fingerprint == self.fingerprint
+    @staticmethod
+    def of(name: str, model: ModelFolder) -> _Training | None:
+        """None where a model tells nothing of its training cases."""
+        known = model.fingerprint or model.partial
+        if known is None:
+            return None
+        schemes = enumerate(model.configuration.normalisation)
+        windows = {channel: (scheme.lower, scheme.upper) for channel, scheme in schemes if isinstance(scheme, CTNormalisation)}
+        return _Training((name,), model.plan, known, windows)
+
+    def shared(self, other: _Training) -> bool:
+        """Whether other networks were trained on just these, and measure a case alike."""
+        return (_measuring(self.plan), self.known, self.windows) == (_measuring(other.plan), other.known, other.windows)
+
+    @cached_property
+    def seen(self) -> Seen | SeenInPart:
+        """Judges a case."""
+        as_stored = self.plan.orientation == "as_stored"
+        if isinstance(self.known, Fingerprint):
+            return Seen.of(self.known, as_stored=as_stored)
+        return SeenInPart(self.plan.channels, self.known, self.windows, as_stored=as_stored)
+
+    @property
+    def key(self) -> list[Any]:
+        """All that findings depend on besides the case, as JSON."""
+        orientation, region, channels = _measuring(self.plan)
+        way = [orientation, None if region is None else region.model_dump(mode="json"), list(channels)]
+        return [list(self.names), way, self.known.to_json(), sorted(self.windows.items())]
+
+    @property
+    def remark(self) -> str:
+        """What is not judged, for people; "" where all is."""
+        if isinstance(self.seen, Seen):
+            return ""
+        judged, unjudged = self.seen.judged, self.seen.unjudged
+        return (
+            f"{' and '.join(self.names)}: only part of what its training images were like is known ({self.known.source}). Cases are "
+            f"judged by: {', '.join(judged) or 'nothing'}. Not judged: {', '.join(unjudged)}"
+        )
 
 
 class ShiftCheck:
     """What the training cases of all networks that segment together showed: of each model, and of the stages before it.
 
-    A model without a fingerprint (imported ones) tells nothing, and nothing is judged by it.
+    A model that tells nothing of them (imported by an early release) has nothing judged by it.
 
     Args:
         models: what each is called -> opened.
+
+    Attributes:
+        remarks: what is not judged and why, for people.
     """
 
     def __init__(self, models: Mapping[str, ModelFolder]):
         self._untold = []
         self._trainings: list[_Training] = []
         for name, model in _networks(models):
-            if model.fingerprint is None:
-                logger.info("%s: has no fingerprint.json: whether cases are like its training cases is not judged", model.folder)
+            training = _Training.of(name, model)
+            if training is None:
                 self._untold.append(model.folder)
                 continue
-            place = next((place for place, known in enumerate(self._trainings) if known.shared(model)), None)
+            place = next((place for place, known in enumerate(self._trainings) if known.shared(training)), None)
             if place is None:
-                seen = Seen.of(model.fingerprint, as_stored=model.plan.orientation == "as_stored")
-                self._trainings.append(_Training((name,), model.plan, model.fingerprint, seen))
+                self._trainings.append(training)
             else:
                 known = self._trainings[place]
                 self._trainings[place] = replace(known, names=(*known.names, name))
+        untold = [f"{folder}: has no fingerprint.json: whether cases are like its training images is not judged" for folder in self._untold]
+        self.remarks = (*untold, *(remark for training in self._trainings if (remark := training.remark)))
+        for remark in self.remarks:
+            logger.info("%s", remark)
+
+    @property
+    def key(self) -> str:
+        """A hash of all that findings depend on besides the case."""
+        return files.sha256_json([training.key for training in self._trainings])
 
     @property
     def unlabelled(self) -> float | None:
         """Share of the training cases in which nothing was labelled, the smallest of all models'; None where none of them tells."""
         shares = []
-        for known in self._trainings:
-            cases = known.fingerprint.cases
+        for training in self._trainings:
+            if not isinstance(training.known, Fingerprint):
+                continue
+            cases = training.known.cases
             shares.append(sum(not any(case.label_voxels.values()) for case in cases) / len(cases))
         return min(shares, default=None)
 
     def check_strict(self) -> None:
-        """ModelError where a model tells nothing of its training cases, so that refusing unlike ones cannot be promised."""
+        """ModelError where a model tells nothing of its training cases, so that refusing unlike ones cannot be promised.
+
+        Where it tells part, a warning says what is not judged.
+        """
         if self._untold:
             raise ModelError(
                 f"{self._untold[0]}: has no fingerprint.json, so that nothing tells what it was trained on, and --strict cannot be kept. "
-                "Predict without --strict"
+                "Predict without --strict, or import a model of nnU-Net again with this release"
             )
+        for remark in self.remarks:
+            logger.warning("--strict refuses by what is judged alone. %s", remark)
 
     def judge(self, images: CaseImages, case: str, *, strict: bool = False) -> tuple[Finding, ...]:
         """What of a case lies outside of what any of the models has seen; takes about a second for two channels of 512x512x200 voxels.
@@ -90,13 +150,13 @@ class ShiftCheck:
         Raises:
             ShiftError: it is refused.
         """
-        measured: dict[tuple[object, ...], Told] = {}
+        measured: dict[tuple[object, ...], CaseFingerprint] = {}
         found: dict[tuple[str, str], list[tuple[_Training, Finding]]] = {}
         for known in self._trainings:
             way = _measuring(known.plan)
             if way not in measured:
-                measured[way] = Told.of(measure_images(Case(case, ()), images.images, known.plan))
-            for finding in known.seen.findings(measured[way]):
+                measured[way] = measure_images(Case(case, ()), images.images, known.plan)
+            for finding in known.seen.judge(measured[way]):
                 found.setdefault((finding.measure, finding.channel), []).append((known, finding))
         findings = tuple(self._together(several) for several in found.values())
         if strict and findings:
@@ -122,6 +182,6 @@ def _networks(models: Mapping[str, ModelFolder]) -> Iterator[tuple[str, ModelFol
             yield model.dataset.configuration, model
 
 
-def _measuring(plan: Plan) -> tuple[object, ...]:
+def _measuring(plan: Plan) -> tuple[str, Region | None, tuple[str, ...]]:
     """What of a plan decides how a case is measured."""
     return plan.orientation, plan.region_of_interest, plan.channels

@@ -48,9 +48,7 @@ def call(parsed: argparse.Namespace) -> dict[str, Any]:
     print(f"written: {path}, {path.with_suffix('.json')}\n{RESEARCH_ONLY}")
     result = {"features": str(path), "use": RESEARCH_ONLY, **_summary(table)}
     if table.failures:
-        failed = CasesFailed(table.failures, len(table.frame))
-        failed.result = result  # type: ignore[attr-defined]  # what --json gets beside the error
-        raise failed
+        raise CasesFailed(table.failures, len(table.frame), result, reported=True)
     return result
 
 

@@ -69,9 +69,8 @@ def call(parsed: argparse.Namespace) -> dict[str, Any]:
     )
     print(result.text())
     if result.failures:
-        failed = CasesFailed(result.failures, sum(patient.mask is not None for patient in result.patients))
-        failed.result = result.to_dict()  # type: ignore[attr-defined]  # what --json gets beside the error
-        raise failed
+        done = sum(patient.mask is not None for patient in result.patients)
+        raise CasesFailed(result.failures, done, result.to_dict(), reported=True)
     return result.to_dict()
 
 

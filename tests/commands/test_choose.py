@@ -10,7 +10,7 @@ import SimpleITK as sitk
 from cascades import CascadeDataset
 
 from autoseg.choosing.choose import choose
-from autoseg.errors import ModelError, PlanError, TrainingError
+from autoseg.errors import FoldNotFinished, ModelError, PlanError, TrainingError
 from autoseg.inference.predict import predict_folder
 from autoseg.inference.predictor import Predictor
 
@@ -175,6 +175,14 @@ def test_a_model_that_is_trained_anew_or_gone_is_told(copy, tmp_path, caplog):
     path.write_text("{}")
     with pytest.raises(ModelError, match="'schema' must be 'autoseg-choice/1'"):
         predict(copy, tmp_path / "out")
+
+
+def test_a_fold_that_is_not_there_is_no_reason_to_choose_again(copy, tmp_path):
+    message = r"chose 2d\+3d_fullres.*2d/cv2: no finished fold 1; finished: 0.*Without folds \(-f\)"
+    with pytest.raises(FoldNotFinished, match=message) as caught:
+        predict(copy, tmp_path / "out", folds=["1"])
+    assert "Choose again" not in str(caught.value)
+    assert predict(copy, tmp_path / "out", folds=["1"], configuration=FULL).folds == ("1",)
 
 
 def test_plans_side_by_side(copy):

@@ -15,7 +15,9 @@ from autoseg.dataset.description import Description
 from autoseg.errors import ModelError
 from autoseg.importers.nnunet.checkpoint import CHECKPOINTS, Checkpoint, read_checkpoint
 from autoseg.importers.nnunet.plans import Trained, native_plan, read_dataset_description
+from autoseg.importers.nnunet.section import Section
 from autoseg.importers.nnunet.source import ALL, DATASET, PLANS, SUMMARY, TrainedModel, find_model
+from autoseg.importers.nnunet.training_cases import partial_fingerprint
 from autoseg.inference.model_card import SUMMARY_NAME
 from autoseg.inference.model_documents import FOLD_PREFIX, PREVIOUS_NAME, ModelDataset
 from autoseg.inference.model_folder import ModelFolder
@@ -100,6 +102,7 @@ def _import(trained: TrainedModel, chosen: tuple[str, ...], output: Path) -> Imp
     plans = trained.document(PLANS)
     how = Trained(first.configuration, first.trainer, first.mirror_axes)
     plan = native_plan(plans, f"{trained.shown}/{PLANS}", description, how)
+    known = partial_fingerprint(trained, Section.of(plans, f"{trained.shown}/{PLANS}"), description.channels)
     dataset = ModelDataset(
         name=str(plans.get("dataset_name") or description.name),
         channels=description.channels,
@@ -113,7 +116,8 @@ def _import(trained: TrainedModel, chosen: tuple[str, ...], output: Path) -> Imp
     with files.new_folder(output, error=ModelError) as folder:
         for fold in chosen:
             saved = first if fold == chosen[0] else _of_same_model(read_checkpoint(trained.checkpoint_path(fold)), first)
-            write_model_folder(folder, plan=plan, dataset=dataset, weights={fold: native_weights(saved, plan)})
+            weights = {fold: native_weights(saved, plan)}
+            write_model_folder(folder, plan=plan, dataset=dataset, partial=known, weights=weights)
             _write_figures(trained, fold, folder, description)
             logger.info("fold %s of %s is imported", fold, trained.shown)
         previous = plan.configuration(first.configuration).previous_stage

@@ -16,6 +16,8 @@ from autoseg.importers.nnunet.checkpoint import CHECKPOINTS
 from autoseg.inference.model_archive import Unpacked, opened_archive, unpack_chosen
 
 PLANS, DATASET, SUMMARY = "plans.json", "dataset.json", "validation/summary.json"
+FINGERPRINT = "dataset_fingerprint.json"
+"""Spacings and shapes of the training cases; nnU-Net's training puts it beside plans.json."""
 FIRST_VERSION = "plans.pkl"
 """What nnU-Net v1 wrote in place of plans.json."""
 ALL = "all"
@@ -165,7 +167,7 @@ def _subfolders(folder: Path) -> list[Path]:
 def _is_wanted(name: PurePosixPath, checkpoint: str) -> bool:
     in_fold = any(_FOLD.fullmatch(part) for part in name.parts[:-1])
     if not in_fold:
-        return name.name in (PLANS, DATASET)
+        return name.name in (PLANS, DATASET, FINGERPRINT)
     return name.name == CHECKPOINTS[checkpoint] or "/".join(name.parts[-2:]) == SUMMARY
 
 

@@ -251,7 +251,7 @@ def test_command_on_what_containers_wrote(masks, capsys):
     assert result["challenge"]["figures"]["F1agg of GTVn"] == pytest.approx(4 / 7)
     (outputs / "A-2" / "rfs.json").unlink()
     assert run(masks / "reference", outputs, "--scores", "hecktor2025", *more, "--sense", "risk", "--json", told, "--workers", 0) == 3
-    assert "case A-2: no prediction of the RFS" in capsys.readouterr().err
+    assert "failed: case A-2: no prediction of the RFS" in capsys.readouterr().out
     assert json.loads(told.read_text())["result"]["challenge"]["figures"]["DSCagg of GTVn"] > 0
 
 
@@ -288,6 +288,23 @@ def _made(path):
 def test_what_cannot_be_meant_is_told_before_masks_are_read(tmp_path, arguments, message, capsys):
     assert run(tmp_path / "absent", tmp_path, *arguments) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "risks", "message"),
+    [
+        ("PatientID,RFS,Relapse\nA-1,long,1", "PatientID,Prediction\nA-1,1", "case A-1: RFS is 'long' and Relapse '1'"),
+        ("PatientID,RFS,Relapse\nA-1,10,1", "Name,Prediction\nA-1,1", "no column of patients"),
+        ("PatientID,RFS,Relapse\nZ-1,10,1", "PatientID,Prediction\nA-1,1", "of none of the 3 cases"),
+    ],
+)
+def test_tables_that_cannot_be_scored_are_told_before_masks_are_read(masks, outcomes, risks, message, capsys, monkeypatch):
+    monkeypatch.setattr("autoseg.evaluation.evaluate", lambda *given, **named: pytest.fail("masks were scored first"))
+    tables = ("--rfs", table(masks / "risks.csv", *risks.split()), "--outcomes", table(masks / "known.csv", *outcomes.split()))
+    more = ("--scores", "hecktor2025", "--sense", "risk", "--csv", masks / "scores.csv", *tables)
+    assert run(masks / "reference", masks / "prediction", *more) == 2
+    assert message in capsys.readouterr().err
+    assert not (masks / "scores.csv").exists()
 
 
 def test_unusable_tables(evaluation, masks):

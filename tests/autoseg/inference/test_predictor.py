@@ -311,17 +311,22 @@ def test_cases_are_written_on_their_own_grid(predictor, tmp_path, prefetch):
     assert not list((tmp_path / "out").glob(".*"))
 
 
-def test_one_bad_case_does_not_stop_the_others(predictor, tmp_path):
+def test_one_bad_case_does_not_stop_the_others(predictor, tmp_path, caplog):
     cases = write_cases(tmp_path)
     content = cases[1].images[1].path.read_bytes()
     cases[1].images[1].path.write_bytes(content[: len(content) // 2])
-    with pytest.raises(CasesFailed) as caught:
+    with caplog.at_level(logging.ERROR), pytest.raises(CasesFailed) as caught:
         predictor.predict_cases(cases, tmp_path / "out", failures=["case P9: channel file(s) missing: P9_0001.nii.gz"])
     assert caught.value.exit_status == 3
     assert caught.value.done == 2
     assert "P9_0001" in caught.value.failures[0]
     assert "P1" in caught.value.failures[1]
     assert sorted(path.name for path in (tmp_path / "out").glob("*.nii.gz")) == ["P0.nii.gz", "P2.nii.gz"]
+    assert [record.message for record in caplog.records] == [caught.value.failures[1]], "told at once, since others were to come"
+    caplog.clear()
+    with pytest.raises(CasesFailed):
+        predictor.predict_cases(cases[1:2], tmp_path / "out", raise_single=False)
+    assert not caplog.records, "the list of all that failed is next"
 
 
 def test_the_only_case_fails_with_its_own_error(predictor, tmp_path):

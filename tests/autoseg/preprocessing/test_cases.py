@@ -149,7 +149,7 @@ def test_one_bad_case_does_not_stop_the_others(tiny):
     path = tiny.image("case01", 1)
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(CasesFailed, match="1 cases failed, 2 done") as caught:
+    with pytest.raises(CasesFailed, match="1 case failed, 2 done") as caught:
         prepare_all(tiny)
     assert len(caught.value.failures) == 1
     assert "case01" in caught.value.failures[0]

@@ -349,7 +349,7 @@ def test_command(hecktor, out, tmp_path, capsys):
     assert command(hecktor.folder, out, "--workers", 0, "--json", tmp_path / "result.json") == 3
     told = capsys.readouterr()
     assert "1 training cases" in told.out
-    assert "1 cases failed, 1 done" in told.err
+    assert "1 case failed, 1 done" in told.err
     document = json.loads((tmp_path / "result.json").read_text())
     assert (document["status"], document["result"]["cases"], len(document["failures"])) == (3, 1, 1)
     assert command(hecktor.folder, out, "--onto", "thick") == 2
