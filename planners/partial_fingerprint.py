@@ -122,18 +122,18 @@ class SeenInPart:
     def judged(self) -> tuple[str, ...]:
         """What of a case is judged, for people."""
         known = [name for name in ("spacing", "extent") if self._spans(name)]
-        missing = [f"whether {_names(self.channels, found)} is missing"] if (found := {*self.foreground, *self.windows}) else []
-        return (*known, *missing, *([f"the unit of {_names(self.channels, self.windows)}"] if self.windows else []))
+        missing = [f"missing {_names(self.channels, found)}"] if (found := {*self.foreground, *self.windows}) else []
+        return (*known, *missing, *([f"unit of {_names(self.channels, self.windows)}"] if self.windows else []))
 
     @property
     def unjudged(self) -> tuple[str, ...]:
         """What a fingerprint would tell besides, for people."""
         unknown = [name for name in ("spacing", "extent") if not self._spans(name)]
         rest = {*range(len(self.channels))} - {*self.foreground, *self.windows}
-        missing = [f"whether {_names(self.channels, rest)} is missing"] if rest else []
+        missing = [f"missing {_names(self.channels, rest)}"] if rest else []
         orientation = ["orientation"] if self.as_stored else []
         both = pet_channel(self.channels) is not None and "ct" in map(str.lower, self.channels)
-        return (*unknown, *missing, "intensities", "noise", "sharpness", *orientation, *(["how PET lies on CT"] if both else []))
+        return (*unknown, *missing, "intensities", "noise", "sharpness", *orientation, *(["place of PET on CT"] if both else []))
 
     def _spans(self, measure: str) -> bool:
         return any(key.startswith(measure) for key, _ in self.seen.spans)

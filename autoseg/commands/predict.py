@@ -23,27 +23,34 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _predict(parsed: argparse.Namespace) -> dict[str, Any]:
+    from autoseg.errors import CasesFailed
     from autoseg.inference.predict import predict_folder
 
-    result = predict_folder(
-        parsed.input,
-        parsed.output,
-        dataset=parsed.dataset,
-        work=parsed.work,
-        name=parsed.name,
-        model=parsed.model,
-        configuration=parsed.configuration,
-        folds=parsed.folds,
-        device=parsed.device,
-        mirroring=not parsed.no_mirroring,
-        step=parsed.step,
-        precision=parsed.precision,
-        save_probabilities=parsed.save_probabilities,
-        resume=parsed.resume,
-        replace_nonfinite=parsed.replace_nonfinite,
-        strict=parsed.strict,
-        workers=parsed.workers,
-    )
+    try:
+        result = predict_folder(
+            parsed.input,
+            parsed.output,
+            dataset=parsed.dataset,
+            work=parsed.work,
+            name=parsed.name,
+            model=parsed.model,
+            configuration=parsed.configuration,
+            folds=parsed.folds,
+            device=parsed.device,
+            mirroring=not parsed.no_mirroring,
+            step=parsed.step,
+            precision=parsed.precision,
+            save_probabilities=parsed.save_probabilities,
+            resume=parsed.resume,
+            replace_nonfinite=parsed.replace_nonfinite,
+            strict=parsed.strict,
+            workers=parsed.workers,
+        )
+    except CasesFailed as failed:
+        if failed.result is not None:
+            print(failed.result.text())
+            failed.result = failed.result.to_dict()
+        raise
     print(result.text())
     return result.to_dict()
 

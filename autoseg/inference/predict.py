@@ -20,6 +20,7 @@ from autoseg.inference.predictor import Predictor
 from autoseg.inference.records import Records
 from autoseg.inference.review import NAME as REVIEW_NAME
 from autoseg.inference.review import known, to_review, write_review
+from autoseg.inference.stages import folds_text
 from autoseg.networks.precision import Precision
 from planners.plan import default_configuration
 
@@ -41,10 +42,8 @@ class PredictionResult:
         skipped = sum(case.skipped for case in self.cases)
         seconds = sum(case.seconds for case in self.cases)
         done = len(self.cases) - skipped
-        lines = [
-            f"{done} cases predicted with folds {', '.join(self.folds)} in {seconds:.1f} s"
-            + (f", {skipped} were done before" if skipped else "")
-        ]
+        told = f"{done} case{'' if done == 1 else 's'} predicted with {folds_text(self.folds)} in {seconds:.1f} s"
+        lines = [told + (f", {skipped} done before" if skipped else "") if done else f"nothing left to predict: {skipped} done before"]
         urgent = to_review(known((case.case, case.review) for case in self.cases))
         if urgent:
             lines += [f"cases to review, the most urgent first ({len(urgent)} of {len(self.cases)}):", *(f"  {line}" for line in urgent)]
@@ -97,7 +96,7 @@ def predict_folder(
     Raises:
         ModelError: no finished fold, or the model is damaged.
         DatasetError: nothing to predict; the output folder holds the images, or masks that no prediction wrote.
-        CasesFailed: some cases failed or were refused as `strict` asks; the rest is done.
+        CasesFailed: some cases failed or were refused as `strict` asks; the rest is done, and its `result` says what.
         ShiftError: the only case was refused.
     """
     if len(inputs) == 1 and Path(inputs[0]).is_dir() and Path(output).resolve() == Path(inputs[0]).resolve():
@@ -135,6 +134,10 @@ def predict_folder(
             failures=failures,
             report=report,
         )
+    except CasesFailed as failed:
+        if done:
+            failed.result = PredictionResult(Path(output), folder, predictor.folds, tuple(done), (*notes, *predictor.shift.remarks))
+        raise
     finally:
         if done:
             # Of all that lies there: the folder may have been filled by several runs.

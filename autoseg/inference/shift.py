@@ -70,13 +70,18 @@ class _Training:
         return [list(self.names), way, self.known.to_json(), sorted(self.windows.items())]
 
     @property
+    def called(self) -> str:
+        """The networks, for people."""
+        return " and ".join(self.names)
+
+    @property
     def remark(self) -> str:
         """What is not judged, for people; "" where all is."""
         if isinstance(self.seen, Seen):
             return ""
         judged, unjudged = self.seen.judged, self.seen.unjudged
         return (
-            f"{' and '.join(self.names)}: only part of what its training images were like is known ({self.known.source}). Cases are "
+            f"{self.called}: only part of what its training images were like is known ({self.known.source}). Cases are "
             f"judged by: {', '.join(judged) or 'nothing'}. Not judged: {', '.join(unjudged)}"
         )
 
@@ -138,8 +143,9 @@ class ShiftCheck:
                 f"{self._untold[0]}: has no fingerprint.json, so that nothing tells what it was trained on, and --strict cannot be kept. "
                 "Predict without --strict, or import a model of nnU-Net again with this release"
             )
-        for remark in self.remarks:
-            logger.warning("--strict refuses by what is judged alone. %s", remark)
+        for training in self._trainings:
+            if isinstance(training.seen, SeenInPart):
+                logger.warning("--strict refuses no case for its %s: not known of %s", ", ".join(training.seen.unjudged), training.called)
 
     def judge(self, images: CaseImages, case: str, *, strict: bool = False) -> tuple[Finding, ...]:
         """What of a case lies outside of what any of the models has seen; takes about a second for two channels of 512x512x200 voxels.

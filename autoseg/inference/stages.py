@@ -103,13 +103,13 @@ class Stage:
             precision=precision,
         )
         logger.info(
-            "model %s, %s: folds %s, %s on %s, %d mirrored views, step %g",
+            "model %s, %s: %s, %s on %s, %s, step %g",
             model.dataset.name,
             model.dataset.configuration,
-            ", ".join(self.folds),
+            folds_text(self.folds),
             precision,
             device,
-            1 << len(self.segmenter.window.mirror_axes),
+            f"mean of {1 << len(axes)} flips" if (axes := self.segmenter.window.mirror_axes) else "no flips",
             self.segmenter.window.step,
         )
 
@@ -176,6 +176,11 @@ class Stage:
             if isinstance(error, RuntimeError) and "memory" not in str(error).lower():
                 raise
             raise ResourceError(f"case {case}: the memory did not suffice ({_first_line(error)}). {LESS_MEMORY}") from None
+
+
+def folds_text(folds: Sequence[str]) -> str:
+    """The folds, for people."""
+    return f"fold{'' if len(folds) == 1 else 's'} {', '.join(folds)}"
 
 
 def _first_line(error: BaseException) -> str:

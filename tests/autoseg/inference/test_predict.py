@@ -56,7 +56,7 @@ def test_the_datasets_own_finished_folds_are_the_default(trained, inputs, tmp_pa
     assert "research use only" in result.text()
     assert [case["case"] for case in result.to_dict()["cases"]] == ["A", "B"]
     again = predict_folder([inputs], tmp_path / "out", dataset=trained, device="cpu", mirroring=False, resume=True, workers=0)
-    assert "0 cases predicted" in again.text()
+    assert again.text().startswith("nothing left to predict: 2 done before\n")
     assert all(case["skipped"] for case in again.to_dict()["cases"])
     # Masks of another precision are not taken for these.
     other = predict_folder([inputs], tmp_path / "out", dataset=trained, device="cpu", mirroring=False, resume=True, precision="bf16")
@@ -74,6 +74,9 @@ def test_a_missing_channel_fails_that_case_only(make_model, plan, inputs, tmp_pa
     with pytest.raises(CasesFailed, match=r"A_0001\.nii\.gz \(PT\)") as caught:
         predict_folder([inputs], tmp_path / "out", model=make_model(plan), device="cpu", mirroring=False)
     assert caught.value.done == 1
+    text = caught.value.result.text()
+    assert text.startswith("1 case predicted with fold 0 in ")
+    assert "listed by urgency of review in review.csv" in text
 
 
 def test_no_plan_or_no_finished_fold_is_an_error_that_says_what_to_do(trained, inputs, tmp_path):

@@ -17,7 +17,8 @@ from autoseg.inference.model_writing import write_model_folder
 from autoseg.inference.predict import predict_folder
 from autoseg.inference.predictor import Predictor
 from autoseg.preprocessing.case_fingerprint import fingerprint_images, measure_images
-from planners.fingerprint import merge
+from planners.fingerprint import merge, pool, sketch
+from planners.partial_fingerprint import PartialFingerprint
 
 QUICKLY = {"mirroring": False, "workers": 0, "device": "cpu"}
 SHAPE, SPACING = (20, 30, 40), (6.0, 5.0, 4.0)
@@ -225,6 +226,89 @@ def test_resuming_keeps_reviews_and_strict_judges_anew(model, inputs, tmp_path):
     assert [case.review for case in again.cases] == [case.review for case in first.cases]
     with pytest.raises(CasesFailed, match="case B: unlike the training images"):
         predict_folder([inputs], tmp_path / "out", model=model, **QUICKLY, resume=True, strict=True)
+
+
+def test_a_mask_that_stands_is_reviewed_by_what_the_model_tells_now(model, tiny, training, inputs, tmp_path, caplog):
+    """Of cases with three times the spacing too, the model's weights are the same: its masks stay, B's PET stays a finding, A's goes."""
+    write_case(inputs, "A", images_of(CT, PET, (18.0, 5.0, 4.0)))
+    first = predict_folder([inputs], tmp_path / "out", model=model, **QUICKLY)
+    measures = [[finding.measure for finding in case.review.findings] for case in first.cases]
+    assert measures == [["spacing.z"], ["intensity"], []]
+    written = {case.path: case.path.stat().st_mtime_ns for case in first.cases}
+    wide = [
+        fingerprint_images(Case(f"W{number}", ()), images_of(*scan(number), (18.0, 5.0, 4.0)), None, "canonical", channels=("CT", "PT"))
+        for number in range(10)
+    ]
+    other = merge(training.channels, training.labels, [*training.cases, *wide])
+    plan = tiny.plan(spacing=(8.0, 8.0, 8.0))
+    write_model_folder(model, plan=plan, dataset=tiny.dataset(plan), fingerprint=other)
+    with caplog.at_level("INFO"):
+        again = predict_folder([inputs], tmp_path / "out", model=model, **QUICKLY, resume=True)
+    assert caplog.text.count("reviewed anew, since what is known of the training images has changed") == 3
+    assert all(case.skipped for case in again.cases)
+    assert {path: path.stat().st_mtime_ns for path in written} == written
+    found = again.cases
+    assert [[finding.measure for finding in case.review.findings] for case in found] == [[], ["intensity"], []]
+    assert found[0].review.score == pytest.approx(2 * first.cases[0].review.score)
+    assert (found[0].review.confidence, found[0].notes) == (first.cases[0].review.confidence, ())
+    assert found[1].review == first.cases[1].review
+    assert "spacing" not in (tmp_path / "out" / "review.csv").read_text()
+    caplog.clear()
+    third = predict_folder([inputs], tmp_path / "out", model=model, **QUICKLY, resume=True)
+    assert [case.review for case in third.cases] == [case.review for case in found]
+    assert "reviewed anew" not in caplog.text
+    caplog.clear()
+    new = predict_folder([inputs], tmp_path / "new", model=model, **QUICKLY)
+    assert [case.review for case in new.cases] == [case.review for case in found], "as though it were predicted now"
+
+
+@pytest.fixture
+def known_in_part(tmp_path, tiny, training):
+    """The model without its fingerprint, with what nnU-Net would have left of it."""
+    plan = tiny.plan(spacing=(8.0, 8.0, 8.0))
+    partial = PartialFingerprint(
+        "by hand",
+        training.channels,
+        training.spacings,
+        training.shapes_after_crop,
+        tuple(pool(values) for values in zip(*LABELLED, strict=True)),
+    )
+    weights = {"0": tiny.network(plan).state_dict()}
+    return write_model_folder(tmp_path / "part", plan=plan, dataset=tiny.dataset(plan), partial=partial, weights=weights)
+
+
+LABELLED = [[sketch(channel[scan(number)[1] > 2]) for channel in scan(number)] for number in range(10)]
+
+
+IN_PART = {
+    **dict.fromkeys(PERTURBED, []),
+    "swapped channels": [("window", "CT")],
+    "three times the spacing": [("spacing.z", "")],
+    "a cut field of view": [("extent.x", "")],
+    "no PET": [("empty", "PT")],
+    "no CT": [("empty", "CT")],
+}
+
+
+@pytest.mark.parametrize("what", PERTURBED)
+def test_what_is_known_in_part_judges_no_more_than_it_tells(known_in_part, what):
+    images, _ = PERTURBED[what]
+    found = Predictor(known_in_part, device="cpu", mirroring=False).predict(images, case="P1")
+    assert [(finding.measure, finding.channel) for finding in found.review.findings] == IN_PART[what]
+
+
+def test_strict_says_what_is_not_checked(known_in_part, inputs, tmp_path, caplog):
+    write_case(inputs, "C", images_of(CT, PET, (18.0, 5.0, 4.0)))
+    with pytest.raises(CasesFailed, match="case C: unlike the training images") as caught:
+        predict_folder([inputs], tmp_path / "out", model=known_in_part, **QUICKLY, strict=True)
+    warned = [record.message for record in caplog.records if record.levelname == "WARNING"]
+    assert warned == ["--strict refuses no case for its intensities, noise, sharpness, place of PET on CT: not known of 3d_fullres"]
+    (note,) = caught.value.result.notes
+    assert note == (
+        "3d_fullres: only part of what its training images were like is known (by hand). Cases are judged by: spacing, extent, "
+        "missing CT or PT, unit of CT. Not judged: intensities, noise, sharpness, place of PET on CT"
+    )
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.nii.gz")) == ["A.nii.gz", "B.nii.gz"]
 
 
 def test_planning_names_a_training_case_unlike_the_others(training):
