@@ -12,6 +12,11 @@ import onnxruntime
 import SimpleITK as sitk
 from scipy import ndimage
 
+STEPS = (
+    *("read", "orient", "region", "transpose", "crop", "normalise", "resample", "window", "network"),
+    *("resample back", "decide", "restore"),
+)
+
 
 class Rebuilt:
     """contract.json of a folder with its networks; `predict(files)` -> (mask (z, y, x), how far the two largest logits lie apart)."""
@@ -19,6 +24,7 @@ class Rebuilt:
     def __init__(self, folder):
         self.contract = json.loads((folder / "contract.json").read_text())
         self.steps = {step["step"]: step for step in self.contract["steps"]}
+        assert list(self.steps) == [step for step in STEPS if step != "region" or self.contract["schema"].endswith("/2")]
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         self.sessions = [
@@ -35,8 +41,10 @@ class Rebuilt:
         if self.steps["orient"]["orientation"] == "ras":
             reverse = (reverse[0], not reverse[1], not reverse[2])
         transpose = self.steps["transpose"]["transpose"]
-        whole = [turn(channel, order, reverse).transpose(transpose) for channel in channels]
-        spacing = [spacing[order[axis]] for axis in transpose]
+        turned, spacing = [turn(channel, order, reverse) for channel in channels], [spacing[axis] for axis in order]
+        region = self.region(turned, spacing) if "region" in self.steps else (slice(None),) * 3
+        whole = [channel[region].transpose(transpose) for channel in turned]
+        spacing = [spacing[axis] for axis in transpose]
         box = nonzero_box(whole)
         cropped = [channel[box] for channel in whole]
         inside = holes_filled(np.any([channel != 0 for channel in cropped], axis=0))
@@ -51,8 +59,26 @@ class Rebuilt:
         for values in (decided, margin):
             filled = np.full(whole[0].shape, 0 if values is decided else np.inf, values.dtype)
             filled[box] = values
-            result.append(turn_back(filled.transpose(np.argsort(transpose)), order, reverse))
+            everywhere = np.full(turned[0].shape, filled.dtype.type(0 if values is decided else np.inf))
+            everywhere[region] = filled.transpose(np.argsort(transpose))
+            result.append(turn_back(everywhere, order, reverse))
         return result
+
+    def region(self, channels, spacing):
+        step = self.steps["region"]
+        assert step["kind"] == "head_and_neck"
+        pet = channels[step["channel"]]
+        lowest = len(pet) - max(1, round(step["top_share"] * len(pet)))
+        threshold = pet.mean(dtype=np.float64) + step["uptake"] * pet.std(dtype=np.float64)
+        components, _ = ndimage.label(pet[lowest:] > np.float32(threshold), np.ones((3, 3, 3)))
+        if not components.any():
+            return (slice(None),) * 3
+        places = np.argwhere(components == np.bincount(components[components > 0]).argmax())
+        size = [max(1, round(mm / s)) for mm, s in zip(step["size_mm"], spacing, strict=True)]
+        start = [lowest + places[:, 0].max() + 1 + round(step["above_mm"] / spacing[0]) - size[0]]
+        start += [round(places[:, axis].mean() + 0.5 - size[axis] / 2) for axis in (1, 2)]
+        start = [min(max(a, 0), max(n - w, 0)) for a, w, n in zip(start, size, pet.shape, strict=True)]
+        return tuple(slice(a, min(a + w, n)) for a, w, n in zip(start, size, pet.shape, strict=True))
 
     def normalised(self, channel, scheme, inside):
         x, epsilon = channel.astype(np.float32), self.steps["normalise"]["epsilon"]

@@ -122,6 +122,7 @@ def choose(
     if postprocessing:
         found, gain, more = _find_rules(opened, candidates[chosen], held, workers)
         notes += more
+    notes += _traced_choice(chosen, candidates)
     choice = Choice(chosen, tuple(member.chosen for member in candidates[chosen]), found.rules if found else ())
     command = _command(dataset, work, spaces[0].name)
     methods = methods_paragraph(judged, choice, found, gain, command)
@@ -140,6 +141,22 @@ def _require_known(take: str | None, members: Sequence[Member], pairs: bool) -> 
 def _left_out(members: Sequence[Member], cases: Sequence[str]) -> list[str]:
     rest = sorted({case for member in members for case in member.masks} - set(cases))
     return [f"{len(rest)} cases are not compared, since not all candidates have them out of fold: {list_names(rest)}"] if rest else []
+
+
+def traces(members: Sequence[Member]) -> list[str]:
+    """The previous stages through whose masks the networks of a candidate know the held-out cases."""
+    return sorted({member.traced_through for member in members if member.traced_through})
+
+
+def _traced_choice(chosen: str, candidates: Mapping[str, tuple[Member, ...]]) -> list[str]:
+    """That the choice's lead may be too large, where it knows the held-out cases a little and others that were compared do not."""
+    clean = [name for name, members in candidates.items() if not traces(members)]
+    if not traces(candidates[chosen]) or not clean:
+        return []
+    return [
+        f"{chosen} is chosen with a score that may be too high for what its networks know of the held-out cases, and {list_names(clean)} "
+        "had no such help: its lead may be smaller than it looks. The interval does not cover this; training.previous_masks=nested does"
+    ]
 
 
 def _judge(
@@ -224,6 +241,7 @@ def _about(
         name: {
             "score": decision.scores[name],
             "dice": {label: _number(value) for label, value in zip(judged.classes, label_means(judged.dice[name]), strict=True)},
+            **({"traced_through": found_traces} if (found_traces := traces(judged.candidates[name])) else {}),
             **({"less_the_chosen": decision.differences[name].to_dict()} if name in decision.differences else {}),
         }
         for name in decision.scores

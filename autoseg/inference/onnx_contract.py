@@ -14,9 +14,12 @@ from autoseg.inference.model_metadata import INTENDED_USE, output_names
 from autoseg.inference.onnx_graph import BATCH, INPUT, OPSET, OUTPUT
 from autoseg.preprocessing.axes import SPLINE_MARGIN
 from autoseg.preprocessing.normalise import EPSILON, QUANTILES_OF
+from autoseg.preprocessing.region import ABOVE_MM
 from planners.plan import Configuration, Plan
 
 SCHEMA = "autoseg-onnx-contract/1"
+SCHEMA_WITH_REGION = "autoseg-onnx-contract/2"
+"""Of contracts with the step "region", which readers of the first must not pass over."""
 
 _READ = """\
 One file a channel, in the order of `channels`. Arrays are (z, y, x): the last axis is the file's first (NIfTI's i, ITK's x). Spacing \
@@ -35,6 +38,14 @@ ORIENTATION_RULES = {
     "ras": f"{_CANONICAL} Then reverse the axes y and x once more, so that they run towards anterior and right.",
     "as_stored": "Leave the axes as they are stored, whatever the direction matrix says.",
 }
+_REGION = """\
+Look for the brain in channel `channel`, P of n planes along z. H: the voxels of the last max(1, round(`top_share` * n)) planes whose \
+value exceeds m + `uptake` * d, m and d the mean and standard deviation (of the population, in float64) of all of P, their sum rounded \
+to float32. Without any such voxel nothing is cut. Else B is the largest component of H (26 neighbours; of equals the one that comes \
+first in C order). Size: w = max(1, round(size_mm / spacing)) voxels along each axis. Start: along z the index of B's last plane + 1 + \
+round(above_mm / spacing_z) - w_z; along y and x round(c + 0.5 - w / 2), c the mean index of B's voxels. Then move it inwards: start = \
+min(max(start, 0), max(n - w, 0)), stop = min(start + w, n), n the axis' size. Cut every channel to that box; the steps that follow know \
+nothing of the rest. round takes a half to the even number."""
 _TRANSPOSE = """\
 Network order: new axis i is axis `transpose[i]` (numpy.transpose(array, transpose)). The spacing follows. All that comes now is in \
 this order."""
@@ -87,6 +98,7 @@ _DECIDE = {
 _RESTORE = """\
 Paste into zeros of the size before cropping, undo `transpose`, undo the reorientation (first the reversals, then the order). The mask \
 has exactly the first channel's grid; uint8, or uint16 where a value is above 255."""
+_RESTORE_REGION = _RESTORE.replace("undo the reorientation", 'paste into zeros of the size before step "region", undo the reorientation')
 
 
 def contract(plan: Plan, dataset: ModelDataset, networks: Sequence[dict[str, Any]], tolerance: float) -> dict[str, Any]:
@@ -99,7 +111,7 @@ def contract(plan: Plan, dataset: ModelDataset, networks: Sequence[dict[str, Any
     settings = plan.configuration(dataset.configuration)
     channels, outputs = plan.input_channels(dataset.configuration), plan.label_scheme.heads
     return {
-        "schema": SCHEMA,
+        "schema": SCHEMA if plan.region_of_interest is None else SCHEMA_WITH_REGION,
         "name": dataset.name,
         "intended_use": INTENDED_USE,
         "written_with": dict(versions()),
@@ -125,6 +137,7 @@ def _steps(plan: Plan, dataset: ModelDataset, settings: Configuration) -> list[d
     return [
         {"step": "read", "rule": _READ, "channels": channels, "grid_tolerance": plan.geometry_tolerance},
         {"step": "orient", "rule": ORIENTATION_RULES[plan.orientation], "orientation": plan.orientation},
+        *_region(plan),
         {"step": "transpose", "rule": _TRANSPOSE, "transpose": list(plan.transpose)},
         {"step": "crop", "rule": _CROP},
         {"step": "normalise", "rule": _NORMALISE, "epsilon": EPSILON, "channels": [_scheme(each) for each in settings.normalisation]},
@@ -154,8 +167,14 @@ def _steps(plan: Plan, dataset: ModelDataset, settings: Configuration) -> list[d
                 for index, (name, value) in enumerate(zip(output_names(plan), values, strict=True))
             ],
         },
-        {"step": "restore", "rule": _RESTORE},
+        {"step": "restore", "rule": _RESTORE if plan.region_of_interest is None else _RESTORE_REGION},
     ]
+
+
+def _region(plan: Plan) -> list[dict[str, Any]]:
+    if plan.region_of_interest is None:
+        return []
+    return [{"step": "region", "rule": _REGION, **plan.region_of_interest.model_dump(mode="json"), "above_mm": ABOVE_MM}]
 
 
 def _scheme(scheme: Any) -> dict[str, Any]:

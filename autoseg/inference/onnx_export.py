@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from autoseg import files
 from autoseg.errors import AutosegError, ModelError
-from autoseg.inference.model_documents import FOLD_PREFIX
+from autoseg.inference.model_documents import FOLD_PREFIX, PREVIOUS_NAME
 from autoseg.inference.model_folder import ModelFolder
 from autoseg.inference.model_metadata import INTENDED_USE
 
@@ -56,8 +56,8 @@ def export_onnx(model: str | Path, folder: str | Path, *, folds: Iterable[str | 
 
     Raises:
         AutosegError: the extra `onnx` is not installed, or the folder is there already.
-        ModelError: the model is damaged, continues from a previous stage, segments together with others or by rules, cuts images to a
-            region of interest, has an operation that is not translated, or the logits differ.
+        ModelError: the model is damaged, continues from a previous stage, segments together with others or by rules, has an operation that
+            is not translated, or the logits differ.
     """
     _require_onnx()
     from autoseg.inference.onnx_contract import contract, markdown
@@ -66,17 +66,12 @@ def export_onnx(model: str | Path, folder: str | Path, *, folds: Iterable[str | 
     if opened.configuration.previous_stage:
         raise ModelError(
             f"{model}: {opened.dataset.configuration} continues from the masks of {opened.configuration.previous_stage}; the "
-            "contract tells of one stage. Export a model that starts from the images"
+            f"contract tells of one stage. Export a model that starts from the images, such as the first stage: {model}/{PREVIOUS_NAME}"
         )
     if opened.ensemble is not None:
         raise ModelError(
             f"{model}: segments by {opened.ensemble.text()}; the contract tells of one model. Export each model by itself, from its "
             "own folder"
-        )
-    if opened.plan.region_of_interest is not None:
-        raise ModelError(
-            f"{model}: its plan cuts each image to a region of interest ({opened.plan.region_of_interest.kind}), which the contract does "
-            "not tell of. Export a model without one"
         )
     with files.new_folder(folder) as fresh:
         networks = tuple(_write_network(opened, fold, fresh) for fold in opened.folds)

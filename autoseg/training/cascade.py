@@ -90,14 +90,18 @@ def previous_stage(
             f"{'this fold' if len(unfinished) == 1 else 'these folds'} of the scheme {folds.scheme!r} {_are(unfinished)} not finished: "
             f"{', '.join(unfinished)}. First run:\n{commands}"
         )
-    _require_out_of_fold(folders, holders, name)
+    nested_cases = folds.fold(fold).validation if plan.configuration(configuration).training.previous_masks == "nested" else ()
+    _require_out_of_fold(folders, holders, frozenset(nested_cases), name)
     for where in {folder.parent for folder in folders.values()}:
         check_previous_stage(plan, configuration, read_plan(where), read_dataset(where, str(where)).configuration, str(where))
     return PreviousStage(name, model, _sources(dataset, workspace, plan, folders, holders, f"-c {name}{options}"))
 
 
-def _require_out_of_fold(folders: Mapping[str, Path], holders: Mapping[str, str], name: str) -> None:
-    leaked = {other: [case for case in leaked_cases(folder) if holders.get(case) == other] for other, folder in folders.items()}
+def _require_out_of_fold(folders: Mapping[str, Path], holders: Mapping[str, str], unknown: frozenset[str], name: str) -> None:
+    """TrainingError where the weights that a fold began from had been trained on a case that it draws, or on one of `unknown`."""
+    leaked = {
+        other: [case for case in leaked_cases(folder) if holders.get(case) == other or case in unknown] for other, folder in folders.items()
+    }
     found = "; ".join(f"fold {other}: {list_names(cases)}" for other, cases in leaked.items() if cases)
     if found:
         raise TrainingError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,11 @@ from autoseg.commands.entry import add_shared_options
 if TYPE_CHECKING:
     from prognosis.features.table import FeatureTable
     from prognosis.targets import Declaration
+
+
+logger = logging.getLogger(__name__)
+
+FEATURES = "features.csv"
 
 
 @dataclass(frozen=True)
@@ -44,7 +50,12 @@ def add_input_options(options: argparse.ArgumentParser) -> None:
     add_shared_options(options)
     options.add_argument("--table", type=Path, metavar="FILE", help="the clinical table (default: DIR/cases.csv)")
     options.add_argument("--cohort", type=Path, metavar="TOML", help="what the table's columns are (default: DIR/cohort.toml, if there)")
-    options.add_argument("--features", type=Path, metavar="FILE", help="image features (default: what prognosis features wrote)")
+    options.add_argument(
+        "--features",
+        type=Path,
+        metavar="FILE",
+        help=f"image features (default: what prognosis features wrote; of a dataset without images DIR/{FEATURES}, if there)",
+    )
     options.add_argument("--no-features", action="store_true", help="clinical columns only, although there are images")
     options.add_argument("--seed", type=int, default=0, metavar="N", help="of folds and bootstrap")
 
@@ -64,7 +75,7 @@ def read_inputs(parsed: argparse.Namespace) -> Inputs:
 
     workspace = Workspace.of(parsed.dataset, parsed.work, parsed.name)
     folder = workspace.root / workspace.name / "prognosis"
-    sources = _sources(parsed, folder / "features.csv")
+    sources = _sources(parsed, folder / FEATURES)
     declaration = read_declaration(sources.get("cohort"))
     features = FeatureTable.read(sources["features"]) if "features" in sources else None
     try:
@@ -82,13 +93,17 @@ def _sources(parsed: argparse.Namespace, usual_features: Path) -> dict[str, Path
     if parsed.cohort or usual.exists():
         sources["cohort"] = parsed.cohort or usual
     if not parsed.no_features:
+        beside = parsed.dataset / FEATURES
         if parsed.features or usual_features.exists():
             sources["features"] = parsed.features or usual_features
         elif (parsed.dataset / "imagesTr").is_dir():
             raise FitError(
-                f"{usual_features}: the images are not measured yet. Run: prognosis features -d {parsed.dataset} (after training), or fit "
-                "clinical columns alone with --no-features"
+                f"{usual_features}: the images are not measured yet. Run: prognosis features -d {parsed.dataset} (after training), name "
+                "features from elsewhere with --features, or fit clinical columns alone with --no-features"
             )
+        elif beside.exists():
+            logger.info("%s: taken as the patients' image features; --no-features leaves them out", beside)
+            sources["features"] = beside
     if getattr(parsed, "truth", None):
         sources["truth"] = parsed.truth
     return sources

@@ -232,6 +232,18 @@ def test_a_cascade_is_compared_as_two_networks(copy):
     assert found.judged.decision.scores[CASCADE] == pytest.approx(summary["dice"]["mean"])
     (note,) = [note for note in found.notes if "know the held-out cases" in note]
     assert note.startswith(f"{CASCADE}: ")
+    (note,) = [note for note in found.notes if "its lead may be smaller than it looks" in note]
+    assert note.startswith(f"{CASCADE} is chosen with a score that may be too high")
+    assert f"and {LOWRES} had no such help" in note
+    written = json.loads(found.path.read_text())["found"]
+    assert written["notes"] == list(found.notes)
+    assert {name: one.get("traced_through") for name, one in written["candidates"].items()} == {
+        LOWRES: None,
+        CASCADE: [LOWRES],
+        f"{LOWRES}+{CASCADE}": [LOWRES],
+    }
+    alone = choose(copy.folder, configurations=[LOWRES, CASCADE], workers=0, device="cpu", take=LOWRES, pairs=False, postprocessing=False)
+    assert not [note for note in alone.notes if "its lead" in note]
     assert f"(3d_cascade_fullres had learned from masks by networks of {LOWRES} that had been)" in found.methods
     opened, work = Dataset.open(copy.folder), Workspace.of(copy.folder)
     assert [out_of_fold_masks(opened, work, name).saw_patients for name in (LOWRES, CASCADE)] == [False, True], "prognosis knows it too"

@@ -98,8 +98,8 @@ def test_an_operation_that_is_not_translated_is_named():
         onnx_model(Other(), 1, (4, 4), name="other", facts={})
 
 
-def smooth(folder, shape, spacing, *, border=0, direction=(1, 0, 0, 0, 1, 0, 0, 0, 1), channels=2):
-    """Files of smooth random images, 0 in a border."""
+def smooth(folder, shape, spacing, *, border=0, direction=(1, 0, 0, 0, 1, 0, 0, 0, 1), channels=2, hot=False):
+    """Files of smooth random images, 0 in a border; `hot`: with an uptake at the end of the file's last axis."""
     rng = np.random.default_rng(3)
     files = []
     for channel, scale in zip(range(channels), (200.0, 3.0), strict=False):
@@ -107,6 +107,8 @@ def smooth(folder, shape, spacing, *, border=0, direction=(1, 0, 0, 0, 1, 0, 0, 
         inner = tuple(slice(border, n - border) for n in shape)
         array[inner] = gaussian_filter(rng.normal(size=shape), 1)[inner] * scale
         array[tuple(n // 2 for n in shape)] = 0  # a hole
+        if hot:
+            array[5:8, 6:9, -4:-1] = 20 * scale
         image = sitk.GetImageFromArray(array)
         image.SetSpacing([float(value) for value in spacing[::-1]])
         image.SetDirection([float(value) for value in direction])
@@ -240,11 +242,21 @@ def test_the_contract_knows_every_normalisation_and_orientation_of_the_schema():
     assert set(get_args(Plan.model_fields["orientation"].annotation)) == set(onnx_contract.ORIENTATION_RULES)
 
 
-def test_a_region_of_interest_is_refused_and_not_left_out(make_model, plan, tmp_path):
-    model = make_model(plan.model_copy(update={"region_of_interest": HeadAndNeckBox(channel=1)}))
-    with pytest.raises(ModelError, match=r"cuts each image to a region of interest \(head_and_neck\)"):
-        export_onnx(model, tmp_path / "onnx")
-    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+@pytest.mark.parametrize("hot", [True, False], ids=["a brain", "nothing hot"])
+def test_a_region_of_interest_is_a_step_of_the_contract(hot, tiny, tmp_path):
+    """Of an image that is turned and transposed, a box of the upper part, which the network alone sees; whole where nothing is hot."""
+    rule = HeadAndNeckBox(channel=1, size_mm=(22.0, 21.0, 14.0), uptake=4.0)
+    plan = tiny.plan(transpose=(1, 2, 0), spacing=(3.0, 2.0, 1.5)).model_copy(update={"region_of_interest": rule})
+    network = tiny.network(plan, seed=SEED).state_dict()
+    image = {"shape": (13, 16, 19), "spacing": (2.0, 1.6, 2.9), "border": 1, "direction": SAGITTAL, "hot": hot}
+    compare_with_what_is_rebuilt(tmp_path, plan, tiny.dataset(plan), {"0": network}, image)
+    document = json.loads((tmp_path / "onnx" / "contract.json").read_text())
+    assert document["schema"] == "autoseg-onnx-contract/2", "a reader that does not know the step must not pass over it"
+    step = document["steps"][2]
+    assert (step["step"], step["size_mm"], step["above_mm"]) == ("region", [22.0, 21.0, 14.0], 20.0)
+    files = [str(tmp_path / f"case_{channel:04d}.nii.gz") for channel in (0, 1)]
+    found = np.nonzero(Predictor(tmp_path / "model", device="cpu", precision="fp32").predict(files).mask)
+    assert (max(np.ptp(axis) for axis in found) < 16) == hot, "nothing is found outside the box; without one in all of 17 planes"
 
 
 def test_a_second_stage_is_refused(tiny, plan, tmp_path):

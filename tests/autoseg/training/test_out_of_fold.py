@@ -119,3 +119,18 @@ def test_a_cascade_learns_from_no_mask_of_a_fold_that_knew_the_case(segmented):
         ):
             previous_stage(segmented.dataset, segmented.work, plan, "cascade", segmented.folds, "A")
         edit_run(segmented, fold, initial_weights=None)
+
+
+def test_nested_masks_are_refused_where_their_network_began_from_weights_that_knew_the_folds_own_cases(segmented, monkeypatch):
+    """Fold A+B draws B's cases for fold A of the cascade; what it began from must not know those of A either."""
+    document = json.loads(segmented.work.plan.read_text())
+    low = document["configurations"][CONFIGURATION]
+    nested = low["training"] | {"previous_masks": "nested"}
+    document["configurations"]["cascade"] = {**low, "previous_stage": CONFIGURATION, "training": nested}
+    plan = Plan.from_json(json.dumps(document))
+    monkeypatch.setattr("autoseg.training.cascade._is_finished", lambda folder, cases: True)
+    model = segmented.work.nested_model(CONFIGURATION, segmented.folds.scheme)
+    (model / "fold_A+B").mkdir(parents=True)
+    (model / "fold_A+B" / "run.json").write_text(json.dumps({"schema": "autoseg-run/1", **leak("A-001")}))
+    with pytest.raises(TrainingError, match=r"not out of fold.*: fold A\+B: A-001\."):
+        previous_stage(segmented.dataset, segmented.work, plan, "cascade", segmented.folds, "A")

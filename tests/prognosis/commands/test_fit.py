@@ -1,5 +1,6 @@
 """prognosis fit through its command: what it writes, what it prints, and what it refuses."""
 
+import argparse
 import csv
 import json
 import os
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from prognosis.commands.inputs import add_input_options, read_inputs
 from prognosis.commands.main import main
 from prognosis.models.document import read_model
 
@@ -78,6 +80,30 @@ def test_images_that_are_not_measured_are_not_forgotten(tmp_path, capsys):
     assert "the images are not measured yet. Run: prognosis features" in error
     assert "--no-features" in error
     assert not (tmp_path / "autoseg-work").exists()
+
+
+def test_features_beside_a_table_without_images_are_taken_and_said(tmp_path, caplog):
+    """As cases.csv and cohort.toml are; what is measured or named, and --no-features, come before them."""
+    write_cohort(tmp_path)
+
+    def taken(*more):
+        options = argparse.ArgumentParser()
+        add_input_options(options)
+        caplog.clear()
+        with caplog.at_level("INFO"):
+            return read_inputs(options.parse_args(["-d", str(tmp_path), *map(str, more)])).sources.get("features")
+
+    assert taken() == tmp_path / "features.csv"
+    assert f"{tmp_path / 'features.csv'}: taken as the patients' image features; --no-features leaves them out" in caplog.text
+    assert taken("--no-features") is None
+    assert not caplog.text
+    named = tmp_path / "named.csv"
+    named.write_bytes((tmp_path / "features.csv").read_bytes())
+    assert taken("--features", named) == named
+    measured = tmp_path / "autoseg-work" / "default" / "prognosis" / "features.csv"
+    measured.parent.mkdir(parents=True)
+    measured.write_bytes(named.read_bytes())
+    assert taken() == measured
 
 
 def test_a_column_that_repeats_the_outcome_stops_the_fit(tmp_path, capsys):
