@@ -93,7 +93,8 @@ class CasesFailed(AutosegError):
         self.result = result
         counts = f"{len(self.failures)} case{'' if len(self.failures) == 1 else 's'} failed, {done} done"
         self.brief = f"{counts}; the report names what failed" if reported else ""
-        super().__init__("\n".join([f"{counts}:", *(f"  - {failure}" for failure in self.failures)]))
+        indented = (failure.replace("\n", "\n    ") for failure in self.failures)
+        super().__init__("\n".join([f"{counts}:", *(f"  - {failure}" for failure in indented)]))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _cases_failed, (self.failures, self.done, self.result, bool(self.brief))

@@ -87,10 +87,10 @@ class CaseList:
                     records.add(Record(case.name, key, hash_inputs(case), hashes, taken.notes, review, self.predictor.shift.key))
                 except (AutosegError, OSError, MemoryError) as error:
                     errors.append(error)
-                    if path.exists():
-                        logger.warning("case %s: failed; %s stays as an earlier run wrote it", case.name, path)
                     if following is not None:  # else the list of all that failed, which comes next, tells it
                         logger.error("%s", error)
+                    if path.exists():
+                        logger.warning("case %s failed: %s, which is there, is not to be taken for its mask", case.name, path)
                     continue
                 results[case.name] = CaseResult(case.name, path, taken.notes, time.monotonic() - started, review=review)
                 report(results[case.name])

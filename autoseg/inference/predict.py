@@ -42,8 +42,9 @@ class PredictionResult:
         skipped = sum(case.skipped for case in self.cases)
         seconds = sum(case.seconds for case in self.cases)
         done = len(self.cases) - skipped
-        told = f"{done} case{'' if done == 1 else 's'} predicted with {folds_text(self.folds)} in {seconds:.1f} s"
-        lines = [told + (f", {skipped} done before" if skipped else "") if done else f"nothing left to predict: {skipped} done before"]
+        how = f" with {folds_text(self.folds)} in {seconds:.1f} s" if done else ""
+        before = f", {skipped} done before" if skipped else ""
+        lines = [f"{done} case{'' if done == 1 else 's'} predicted{how}{before}"]
         urgent = to_review(known((case.case, case.review) for case in self.cases))
         if urgent:
             lines += [f"cases to review, the most urgent first ({len(urgent)} of {len(self.cases)}):", *(f"  {line}" for line in urgent)]
@@ -116,6 +117,7 @@ def predict_folder(
     if not cases:
         raise DatasetError(failures[0]) if len(failures) == 1 else CasesFailed(failures, 0)
     done: list[CaseResult] = []
+    stale: set[str] = set()
 
     def report(result: CaseResult) -> None:
         done.append(result)
@@ -135,13 +137,14 @@ def predict_folder(
             report=report,
         )
     except CasesFailed as failed:
+        stale = {case.name for case in cases} - {result.case for result in done}
         if done:
             failed.result = PredictionResult(Path(output), folder, predictor.folds, tuple(done), (*notes, *predictor.shift.remarks))
         raise
     finally:
         if done:
             # Of all that lies there: the folder may have been filled by several runs.
-            write_review(Path(output), Records(output).reviews())
+            write_review(Path(output), Records(output).reviews(), stale)
     return PredictionResult(Path(output), folder, predictor.folds, results, (*notes, *predictor.shift.remarks))
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Container, Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,8 @@ NAME = "review.csv"
 
 AGREE_AT_LEAST = 0.7
 """Where folds or flips agree less (pairwise Dice), a case is listed for review."""
+
+STALE = "failed in the last run: this mask is of an earlier one"
 
 RARELY_EMPTY = 0.05
 """A mask without anything is a reason where at most this share of the training cases had nothing labelled."""
@@ -93,8 +95,13 @@ def by_urgency(reviews: Mapping[str, Review]) -> list[str]:
     return sorted(reviews, key=lambda case: (not reviews[case].reasons, reviews[case].score, case))
 
 
-def write_review(folder: Path, reviews: Mapping[str, Review]) -> Path:
-    """Writes OUT/review.csv: a line a case, by urgency; its path."""
+def write_review(folder: Path, reviews: Mapping[str, Review], stale: Container[str] = ()) -> Path:
+    """Writes OUT/review.csv: a line a case, by urgency; its path.
+
+    Args:
+        stale: cases that failed now, so that a mask that is there is of an earlier run: a reason to look at them.
+    """
+    reviews = {case: replace(review, reasons=(STALE, *review.reasons)) if case in stale else review for case, review in reviews.items()}
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(["case", "score", "agreement", "confidence", "reasons"])

@@ -117,7 +117,7 @@ class ShiftCheck:
         for remark in self.remarks:
             logger.info("%s", remark)
 
-    @property
+    @cached_property
     def key(self) -> str:
         """A hash of all that findings depend on besides the case."""
         return files.sha256_json([training.key for training in self._trainings])

@@ -56,7 +56,7 @@ def test_the_datasets_own_finished_folds_are_the_default(trained, inputs, tmp_pa
     assert "research use only" in result.text()
     assert [case["case"] for case in result.to_dict()["cases"]] == ["A", "B"]
     again = predict_folder([inputs], tmp_path / "out", dataset=trained, device="cpu", mirroring=False, resume=True, workers=0)
-    assert again.text().startswith("nothing left to predict: 2 done before\n")
+    assert again.text().startswith("0 cases predicted, 2 done before\n")
     assert all(case["skipped"] for case in again.to_dict()["cases"])
     # Masks of another precision are not taken for these.
     other = predict_folder([inputs], tmp_path / "out", dataset=trained, device="cpu", mirroring=False, resume=True, precision="bf16")

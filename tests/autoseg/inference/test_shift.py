@@ -219,13 +219,19 @@ def test_the_list_holds_what_earlier_runs_left_in_the_folder(model, inputs, tmp_
     assert [row.split(",")[0] for row in rows[1:]] == ["B", "A"]
 
 
-def test_resuming_keeps_reviews_and_strict_judges_anew(model, inputs, tmp_path):
+def test_resuming_keeps_reviews_and_strict_judges_anew(model, inputs, tmp_path, caplog):
     first = predict_folder([inputs], tmp_path / "out", model=model, **QUICKLY)
     again = predict_folder([inputs], tmp_path / "out", model=model, **QUICKLY, resume=True)
     assert [case.skipped for case in again.cases] == [True] * 3
     assert [case.review for case in again.cases] == [case.review for case in first.cases]
-    with pytest.raises(CasesFailed, match="case B: unlike the training images"):
+    with pytest.raises(CasesFailed, match="case B: unlike the training images") as caught:
         predict_folder([inputs], tmp_path / "out", model=model, **QUICKLY, resume=True, strict=True)
+    assert "\n  - case B: unlike the training images, refused as --strict asks:\n      - intensity" in str(caught.value)
+    assert f"case B failed: {tmp_path / 'out' / 'B.nii.gz'}, which is there, is not to be taken for its mask" in caplog.text
+    with (tmp_path / "out" / "review.csv").open() as file:
+        reasons = {row["case"]: row["reasons"] for row in csv.DictReader(file)}
+    assert reasons["B"].startswith("failed in the last run: this mask is of an earlier one | intensity")
+    assert reasons["A"] == ""
 
 
 def test_a_mask_that_stands_is_reviewed_by_what_the_model_tells_now(model, tiny, training, inputs, tmp_path, caplog):
