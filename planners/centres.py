@@ -196,21 +196,32 @@ def compare(fingerprint: Fingerprint, normalisation: Sequence[Normalisation]) ->
         fingerprint: of the training cases. Those without a centre are left out.
         normalisation: one a channel, as planned.
     """
-    counts: dict[str, int] = {}
-    for case in fingerprint.cases:
-        counts[case.centre] = counts.get(case.centre, 0) + 1
-    counts = dict(sorted(counts.items()))
-    known = {centre: n for centre, n in counts.items() if centre}
-    if len(known) < 2:
-        why = f"all cases are of one centre, {next(iter(known))}" if known else "no case has a centre (cases.csv)"
-        return Comparison(fingerprint.channels, counts, (), why)
-    if max(known.values()) < 2:
-        return Comparison(fingerprint.channels, counts, (), f"none of the {len(known)} centres has two cases that could be compared")
+    counts = _counts(fingerprint)
+    if why_not := incomparable(fingerprint):
+        return Comparison(fingerprint.channels, counts, (), why_not)
     found = [spread_of(fingerprint, kind, None, measure) for kind, measure in _of_cases().items()]
     for channel, scheme in enumerate(normalisation):
         axes = _measured_axes(fingerprint, channel)
         found += [spread_of(fingerprint, kind, channel, measure) for kind, measure in _of_channels(channel, scheme, axes).items()]
     return Comparison(fingerprint.channels, counts, tuple(spread for spread in found if spread is not None))
+
+
+def incomparable(fingerprint: Fingerprint) -> str:
+    """Why the centres of a dataset cannot be compared; "" where they can."""
+    known = {centre: n for centre, n in _counts(fingerprint).items() if centre}
+    if not known:
+        return "no case has a centre (cases.csv)"
+    if len(known) == 1:
+        return f"all cases are of one centre, {next(iter(known))}"
+    return "" if max(known.values()) > 1 else f"none of the {len(known)} centres has two cases that could be compared"
+
+
+def _counts(fingerprint: Fingerprint) -> dict[str, int]:
+    """Centre -> its cases, in alphabetical order; "" for cases without one."""
+    counts: dict[str, int] = {}
+    for case in fingerprint.cases:
+        counts[case.centre] = counts.get(case.centre, 0) + 1
+    return dict(sorted(counts.items()))
 
 
 Measure = Callable[[CaseFingerprint], float | None]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from planners import augmentation, centre_rules, spacing
-from planners.centres import Comparison, compare
+from planners.centres import Comparison, compare, incomparable
 from planners.fingerprint import Fingerprint
 from planners.normalisation import normalisations
 from planners.plan import Configuration, DiceCELoss, Inference, Normalisation, Plan, PreviousStageMasks, Region, Training
@@ -86,7 +86,7 @@ def plan(
         )
     if mirror_axes_excluded:
         reasons["mirror"] = f"array axes {list(mirror_axes_excluded)} are never flipped: labels come in left/right pairs along them"
-    reasons["augmentation"] = _why_ranges(compared)
+    reasons["augmentation"] = _why_ranges(compared, comparable=not incomparable(fingerprint))
     configurations, why = _configurations(full, task, Common(chosen, transpose, normalisation, mirror_axes_excluded, compared))
     return Plan(
         name=name,
@@ -180,9 +180,10 @@ def second_stage(configuration: Configuration, previous: str) -> Configuration:
     return configuration.model_copy(update={"previous_stage": previous, "augmentation": augment})
 
 
-def _why_ranges(compared: Comparison | None) -> str:
+def _why_ranges(compared: Comparison | None, comparable: bool) -> str:
     if compared is None:
-        return "nnU-Net's published ranges (--augmentation centres widens them by how far the centres lie apart)"
+        hint = " (--augmentation centres widens them by how far the centres lie apart)" if comparable else ""
+        return f"nnU-Net's published ranges{hint}"
     if compared.why_not:
         return f"nnU-Net's published ranges: {compared.why_not}"
     apart = sum(spread.between > 0 for spread in compared.spreads)

@@ -20,6 +20,7 @@ from autoseg.choosing.members import Member
 from autoseg.dataset.case import Case
 from autoseg.dataset.dataset import Dataset
 from autoseg.dataset.workspace import require_disk
+from autoseg.durations import duration
 from autoseg.errors import AutosegError, CasesFailed
 from autoseg.images import read_header, reorientation_for, write_mask
 from autoseg.inference.records import Record, Records, hash_inputs
@@ -168,4 +169,4 @@ class _Work:
     def _tell(self, case: str, seconds: float) -> None:
         self.seconds.append(seconds)
         left = (self.total - self.done) * sum(self.seconds) / len(self.seconds)
-        logger.info("case %s: %.1f s; %d of %d cases, about %.1f minutes left", case, seconds, self.done, self.total, left / 60)
+        logger.info("case %s: %.1f s; %d of %d cases, about %s left", case, seconds, self.done, self.total, duration(left))

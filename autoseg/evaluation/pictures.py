@@ -37,16 +37,16 @@ def draw_cases(
         title: what stands above a picture; None: the case and its centre.
 
     Raises:
-        DatasetError: the dataset folder is not valid.
+        DatasetError: dataset.json does not say what images to look for.
     """
-    opened = Dataset.open(dataset)
+    opened, _ = Dataset.survey(dataset)  # what is wrong with other cases, such as those that a plan leaves out, does not matter here
     images = _cases_with_images(opened)
     references, predictions = find_masks(reference), find_masks(prediction)
     drawn: dict[str, Path] = {}
     for scored in evaluation.cases:
         case = images.get(scored.case)
         if case is None:
-            logger.warning("case %s: no picture, its images are not in %s", scored.case, dataset)
+            logger.warning("case %s: no picture, its images are not in %s, or something is wrong with their files", scored.case, dataset)
             continue
         if scored.case in evaluation.failures:
             continue  # nothing that could be drawn was predicted; why, the evaluation tells

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from autoseg.durations import duration
 from autoseg.inference.agreement import Agreement
 from autoseg.inference.memory import activation_bytes
 from autoseg.inference.restore import certain_background, label_dtype, logits_taps, restore_labels
@@ -164,10 +165,10 @@ class _TileProgress:
         if self.done == 1 and self.total > 1:
             seconds = time.monotonic() - self.started
             logger.info(
-                "%s: %d tiles x %d passes of the network, %.1f s a tile: about %.1f minutes",
+                "%s: %d tiles x %d passes of the network, %.2f s a tile: about %s",
                 self.name or "image",
                 self.total,
                 self.views,
                 seconds,
-                seconds * self.total / 60,
+                duration(seconds * self.total),
             )

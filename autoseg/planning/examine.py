@@ -9,6 +9,8 @@ from math import prod
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from autoseg import files
 from autoseg.dataset.case import Case
 from autoseg.dataset.checks import CaseFacts, check_case
@@ -28,6 +30,10 @@ Orientation = Literal["canonical", "as_stored"]
 
 EXAMINATION_VERSION = 4
 """Raised when checking or fingerprinting a case changes, so that kept results are not reused."""
+
+BYTES_BESIDE = 16
+"""A voxel, beside the channels: the mask, the non-zero region while it is found, and of what is labelled the sorted values and their squares
+in float64. On 128 x 256 x 256 voxels 6 to 9 bytes were measured where 7 % are labelled, 12 where 38 % are."""
 
 
 @dataclass(frozen=True)
@@ -164,13 +170,13 @@ def _size(case: Case) -> int:
 
 
 def _memory_each(cases: Sequence[Case]) -> int:
-    """Bytes that examining the case with the largest files takes: a channel as read, as float64 for sums, and masks of it."""
+    """Bytes that examining the case with the largest files takes at most: all its channels as read, and `BYTES_BESIDE`."""
     largest = max(cases, key=_size)
     try:
-        shape = read_header(largest.images[0].path, case=largest.name).geometry.shape
+        headers = [read_header(source.path, case=largest.name) for source in largest.images]
     except AutosegError:
         return 500_000_000  # it will be refused
-    return 20 * prod(shape)
+    return prod(headers[0].geometry.shape) * (sum(np.dtype(header.dtype).itemsize for header in headers) + BYTES_BESIDE)
 
 
 def _refusal(dataset: Dataset, failed: Sequence[Outcome[_Examination]], problems: Sequence[str]) -> AutosegError:

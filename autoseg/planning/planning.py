@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -138,9 +139,7 @@ def plan(
         logger.warning("%s\nThe other cases are examined all the same, so that everything that is wrong is told at once", text)
     if like is not None:
         settings = settings_like(like, opened.channels) | dict(settings or {})
-    workspace.make()
-    workspace.plan.parent.mkdir(exist_ok=True)
-    with FoldLock(workspace.plan.parent / LOCK_NAME, wait=None):
+    with _locked(workspace):
         decision = decide(opened, workspace, Wish.of(preset, orientation, settings, memory_gb, region, augmentation), replan=replan)
         tolerance, region = decision.tolerance, decision.region(opened.channels)
         check_wish(opened, decision, region, configurations or ())
@@ -173,6 +172,20 @@ def plan(
         _write(workspace, opened, planned, decision, looked.fingerprint, chosen, left_out, notes)
         made = sum(prepare_cases(opened, planned, configuration, workspace, workers=workers, keys=keys).made for configuration in wanted)
         return PlanResult(workspace, planned, chosen, looked.read, made, decision.kept is not None, tuple(notes))
+
+
+@contextmanager
+def _locked(workspace: Workspace) -> Iterator[None]:
+    """Context in which the plan's folder is there and this process's alone; what of it was made for nothing is taken away again."""
+    new = [folder for folder in (workspace.plan.parent, workspace.root) if not folder.exists()]
+    workspace.make()
+    try:
+        with FoldLock(workspace.plan.parent / LOCK_NAME, wait=None):
+            yield
+    finally:
+        with suppress(OSError):  # one that is not empty stays
+            for folder in new:
+                folder.rmdir()
 
 
 def _wanted(plan: Plan, configurations: Sequence[str] | None) -> Sequence[str]:

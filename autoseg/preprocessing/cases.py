@@ -16,6 +16,7 @@ from autoseg import files
 from autoseg.dataset.case import Case
 from autoseg.dataset.dataset import Dataset
 from autoseg.dataset.workspace import Workspace, require_disk
+from autoseg.durations import duration
 from autoseg.errors import CasesFailed, DatasetError
 from autoseg.images import Image, read_channels, read_mask
 from autoseg.locks import FoldLock
@@ -183,12 +184,7 @@ def timed(outcomes: Iterable[Outcome[T]], total: int, workers: int, what: str) -
     for done, outcome in enumerate(outcomes, 1):
         if done == first and done < total:
             seconds = (time.monotonic() - started) / done * (total - done)
-            logger.info(
-                "%s the other %d cases takes about %s",
-                what,
-                total - done,
-                f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min",
-            )
+            logger.info("%s the other %d cases takes about %s", what, total - done, duration(seconds))
         yield outcome
 
 

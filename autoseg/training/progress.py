@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from autoseg.durations import duration
 from autoseg.report.curves import write_learning_curve
 from autoseg.training.logbook import Logbook
 from autoseg.training.state import Progress
@@ -82,11 +83,3 @@ def iteration_bar(training: Training, progress: Progress) -> Iterator[Callable[[
                 logger.info("about %.2f s an iteration: %s for the %d left", each, duration(each * left), left)
 
         yield tick
-
-
-def duration(seconds: float) -> str:
-    """Seconds as "45 s", "12 min" or "3 h 20 min"."""
-    minutes = round(seconds / 60)
-    if minutes < 2:
-        return f"{seconds:.0f} s"
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from planners import centre_rules as rules
 from planners.centres import Comparison, Spread
+from planners.fingerprint import merge
 from planners.plan import Augmentation, Blur, Brightness, Gamma, LowResolution, Noise, Spatial
 from planners.planner import plan
 from planners.settings import override
@@ -137,7 +139,14 @@ def test_one_centre_and_alike_centres_give_the_published_plan(make_fingerprint):
     seen, published = plan(fingerprint, centre_augmentation=True), plan(fingerprint)
     assert seen.configurations == published.configurations
     assert "2 centres lie apart by more than chance in 0 of " in seen.reasons["augmentation"]
-    assert published.reasons["augmentation"].startswith("nnU-Net's published ranges (")
+    assert published.reasons["augmentation"].startswith("nnU-Net's published ranges (--augmentation centres")
+
+
+@pytest.mark.parametrize("centre", [lambda case: "", lambda case: "one", lambda case: case.case])
+def test_nobody_is_sent_to_compare_centres_where_there_is_nothing_to_compare(make_fingerprint, centre):
+    known = make_fingerprint([(3.0, 1.0, 1.0)], [(60, 200, 200)], cases=4)
+    fingerprint = merge(known.channels, known.labels, [replace(case, centre=centre(case)) for case in known.cases])
+    assert plan(fingerprint).reasons["augmentation"] == "nnU-Net's published ranges"
 
 
 def test_centres_of_other_spacing_coarsen_what_the_plan_trains_on(make_fingerprint):

@@ -37,3 +37,12 @@ def test_what_cannot_be_drawn_is_said(folder, tmp_path, caplog):
     assert list(result) == ["north-502"]
     assert (tmp_path / "pictures" / "north-502.png").stat().st_size > 10_000
     assert "case stranger: no picture" in caplog.text
+
+
+def test_a_broken_training_case_that_a_plan_leaves_out_is_in_nobodys_way(folder, tmp_path, monkeypatch):
+    shutil.copytree(folder, tmp_path / "set")
+    next((tmp_path / "set" / "imagesTr").iterdir()).unlink()
+    monkeypatch.setattr("autoseg.evaluation.pictures.draw_overlay", lambda path, *arrays, **words: path.touch())
+    masks = folder / "labelsTs"
+    result = draw_cases(evaluate(masks, masks, labels={"GTVp": 1}), masks, masks, tmp_path / "set", tmp_path)
+    assert sorted(result) == ["north-502", "south-501"]

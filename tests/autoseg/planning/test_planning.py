@@ -156,7 +156,11 @@ def test_what_no_image_could_make_right_is_refused_before_any_is_read(planned, t
 
     monkeypatch.setattr("autoseg.planning.planning.case_keys", read)
     with pytest.raises(error, match=message):
-        plan(planned[0].folder, work=tmp_path, workers=0, **options)
+        plan(planned[0].folder, work=tmp_path, workers=0, name="other", **options)
+    assert list(tmp_path.iterdir()) == [], "nothing is left that looks like a plan"
+    with pytest.raises(error, match=message):
+        plan(planned[0].folder, work=tmp_path / "new", workers=0, **options)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_nothing_to_learn_is_found_before_a_plan_is_made(tmp_path):

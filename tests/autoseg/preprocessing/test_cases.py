@@ -262,4 +262,4 @@ def test_the_time_that_is_left_is_told_once(caplog):
     caplog.set_level("INFO")
     outcomes = [Outcome(name) for name in "abcde"]
     assert list(timed(iter(outcomes), 5, 2, "examining")) == outcomes
-    assert [record.message for record in caplog.records] == ["examining the other 3 cases takes about 0 s"]
+    assert [record.message for record in caplog.records] == ["examining the other 3 cases takes about 1 s"]

@@ -5,7 +5,7 @@ import pytest
 
 from autoseg.training import progress
 from autoseg.training.logbook import Logbook
-from autoseg.training.progress import Recorder, duration, iteration_bar
+from autoseg.training.progress import Recorder, iteration_bar
 from autoseg.training.state import Progress
 from autoseg.training.tasks import Segmentation
 from planners.labels import LabelScheme
@@ -37,24 +37,6 @@ def recorder(tmp_path, drawn):
     return Recorder(
         Logbook(tmp_path / "logbook.jsonl", 0), tmp_path / "progress.png", "fold 3", Training(epochs=11), Segmentation(LABELS).told
     )
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (0, "0 s"),
-        (45.4, "45 s"),
-        (89, "89 s"),
-        (91, "2 min"),
-        (720, "12 min"),
-        (3569, "59 min"),
-        (3599, "1 h 0 min"),
-        (12000, "3 h 20 min"),
-        (360000, "100 h 0 min"),
-    ],
-)
-def test_durations(seconds, text):
-    assert duration(seconds) == text
 
 
 def test_a_row_goes_to_the_logbook_and_the_log(recorder, caplog):
