@@ -14,10 +14,11 @@ from autoseg import files
 from autoseg.dataset.case import Case
 from autoseg.dataset.dataset import Dataset
 from autoseg.dataset.folds import Folds
+from autoseg.dataset.workspace import Workspace
 from autoseg.errors import TrainingError
 from autoseg.inference.model_documents import FOLD_PREFIX, PLAN_NAME, read_plan
 from autoseg.inference.records import Record, Records, hash_inputs
-from autoseg.training.beginning import leaked_cases
+from autoseg.training.beginning import Beginning, leaked_cases, read_beginning
 from autoseg.training.record import NAME as RUN_NAME
 from planners.plan import Plan
 
@@ -126,6 +127,32 @@ def trace_of_held_out_cases(plan: Plan, configuration: str) -> str:
     if spec.previous_stage is None:
         return ""
     return trace_of_held_out_cases(plan, spec.previous_stage) if spec.training.previous_masks == "nested" else spec.previous_stage
+
+
+def beginnings_behind(workspace: Workspace, plan: Plan, configuration: str, folds: Folds, fold: str) -> dict[str, Beginning]:
+    """What the networks behind a fold's masks of its held-out cases began from, by what they are called; not those that began at random.
+
+    They are the fold's own, those of the same fold in the stages before it, and with nested masks the joint ones that drew the masks which
+    it learned from. What other networks of a previous stage knew, `trace_of_held_out_cases` tells.
+
+    Args:
+        plan: the workspace's; counts where the model folder has none of its own.
+
+    Raises:
+        TrainingError: a fold's run.json cannot be read.
+        ModelError: the model folder's plan is not valid.
+    """
+    model = workspace.model(configuration, folds.scheme)
+    trained = read_plan(model) if (model / PLAN_NAME).is_file() else plan
+    spec = trained.configuration(configuration)
+    found = {f"{configuration}, fold {fold}": read_beginning(model / f"{FOLD_PREFIX}{fold}")}
+    if spec.previous_stage is not None:
+        found |= beginnings_behind(workspace, trained, spec.previous_stage, folds, fold)
+        others = [other for other in folds.folds if other != fold] if spec.training.previous_masks == "nested" else []
+        for joint in [folds.joint(other, fold) for other in others]:
+            folder = workspace.nested_model(spec.previous_stage, folds.scheme) / f"{FOLD_PREFIX}{joint}"
+            found[f"{spec.previous_stage}, fold {joint}"] = read_beginning(folder)
+    return {name: beginning for name, beginning in found.items() if beginning is not None}
 
 
 @dataclass(frozen=True)

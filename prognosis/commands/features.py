@@ -77,13 +77,16 @@ def _text(table: FeatureTable) -> str:
     ]
     if table.segmentation_saw_centre:
         lines.append(
-            "segmentation_saw_centre: true. The networks behind these masks were trained on other patients of the same centres: nothing "
-            "that is fitted on them says how well a new hospital does. Plan with --folds loco or grouped for that"
+            "segmentation_saw_centre: true. The networks behind these masks were trained on other patients of the same centres, or nobody "
+            "can tell that they were not: nothing that is fitted on them says how well a new hospital does. Plan with --folds loco or "
+            "grouped for that, and begin from no weights that do not tell what they saw"
         )
     else:
         lines.append("segmentation_saw_centre: false. Each mask is by a network that saw no case of the patient's centre")
     if table.segmentation_saw_patient:
         lines.append(SAW_PATIENT)
+    if table.segmentation_saw_patient is None:
+        lines.append("segmentation_saw_patient: not known. The networks began from weights that do not tell which images they saw")
     lines += [f"{count} x {flag}: {FLAGS.get(flag, 'an unknown flag')}" for flag, count in summary["flags"].items()]
     lines += [f"note: {note}" for note in table.notes]
     lines += [f"not measured: {patient}: {reason}" for patient, reason in table.unmeasured.items()]

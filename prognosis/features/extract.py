@@ -139,6 +139,8 @@ def extract_features(
     if excluded := workspace.excluded():
         notes.append(f"{len(excluded)} case(s) are left out by the plan: {list_names(excluded)}")
 
+    notes += [f"segmentation_saw_centre is true because nobody can tell otherwise: {why}" for why in found.untold]
+
     work = partial(_measure_held_out, source=source, tolerance=found.tolerance)
     names, paths = [mask.case.name for mask in masks], [mask.path for mask in masks]
     measured, failures = run_cases(masks, work, names=names, masks=paths, workers=workers)

@@ -14,6 +14,7 @@ from autoseg.dataset.workspace import Workspace
 from autoseg.errors import FoldError, PlanError
 from autoseg.training.out_of_fold import MASKS, held_out_masks
 from prognosis.errors import FeatureError
+from prognosis.features.earlier import Earlier, seen_earlier
 
 UNKNOWN_CENTRE = ""
 
@@ -32,7 +33,8 @@ class OutOfFoldMask:
         case: with its files, patient and centre.
         path: the mask.
         fold: whose network made it.
-        saw_centre: whether that network was trained on cases of the same centre; also where the centre is unknown.
+        saw_centre: whether that network was trained on cases of the same centre, also before, by the weights that it began from; true too
+            where nobody can tell.
         sha256: of the mask as it was predicted.
         inputs: hash of the images that it was predicted from, as `autoseg.inference.records.hash_inputs` gives it.
     """
@@ -52,18 +54,20 @@ class OutOfFoldMasks:
     Attributes:
         masks: one a case, in the order of the cases' names.
         missing: case -> why it has none.
-        saw_patients: whether the networks learned from masks of networks that had been trained on the very cases; see
-            `autoseg.training.out_of_fold.trace_of_held_out_cases`.
+        saw_patients: whether the networks learned from masks of networks that had been trained on the very cases, see
+            `autoseg.training.out_of_fold.trace_of_held_out_cases`; None where they began from weights that do not tell what they saw.
+        untold: why `saw_centre` is not known for certain, in sentences.
         scheme, configuration: of the model folder.
         tolerance: how far apart the corners of a case's images may lie, in voxels.
     """
 
     masks: tuple[OutOfFoldMask, ...]
     missing: Mapping[str, str]
-    saw_patients: bool
+    saw_patients: bool | None
     scheme: str
     configuration: str
     tolerance: float
+    untold: tuple[str, ...] = ()
 
 
 def out_of_fold_masks(dataset: Dataset, workspace: Workspace, configuration: str | None = None) -> OutOfFoldMasks:
@@ -89,23 +93,27 @@ def out_of_fold_masks(dataset: Dataset, workspace: Workspace, configuration: str
         raise PlanError(str(error)) from None
     folds = Folds.from_json(files.read_json(workspace.folds, error=FoldError), str(workspace.folds))
     found = held_out_masks(dataset, folds, workspace.model(configuration, folds.scheme), plan, configuration)
+    earlier = seen_earlier(dataset, workspace, plan, configuration, folds)
     masks = tuple(
-        OutOfFoldMask(case, mask.path, mask.fold, _saw_centre(folds, mask.fold, case.name), mask.sha256, mask.inputs)
+        OutOfFoldMask(case, mask.path, mask.fold, _saw_centre(folds, mask.fold, case.name, earlier[mask.fold]), mask.sha256, mask.inputs)
         for case in dataset.cases
         if (mask := found.masks.get(case.name))
     )
     missing = {case: why.reason for case, why in found.missing.items()}
     if not masks:
         raise _nothing(workspace, configuration, folds, missing)
-    return OutOfFoldMasks(masks, missing, bool(found.traced_through), folds.scheme, configuration, plan.geometry_tolerance)
+    behind = [earlier[fold] for fold in dict.fromkeys(mask.fold for mask in masks)]
+    saw_patients = True if found.traced_through else False if all(one.tells_images for one in behind) else None
+    untold = tuple(dict.fromkeys(why for one in behind for why in one.untold))
+    return OutOfFoldMasks(masks, missing, saw_patients, folds.scheme, configuration, plan.geometry_tolerance, untold)
 
 
-def _saw_centre(folds: Folds, fold: str, case: str) -> bool:
-    """Whether a fold was trained on cases of the centre of a case that it holds out; a case without a centre may be of any."""
+def _saw_centre(folds: Folds, fold: str, case: str, earlier: Earlier) -> bool:
+    """Whether a fold's networks may have seen the centre of a case that it holds out; a case without a centre may be of any."""
     members = folds.members
-    trained_on = {members[name].centre for name in folds.folds[fold].training if name in members}
+    trained_on = {members[name].centre for name in folds.folds[fold].training if name in members} | earlier.centres
     centre = members[case].centre if case in members else UNKNOWN_CENTRE
-    return centre in trained_on or centre == UNKNOWN_CENTRE or UNKNOWN_CENTRE in trained_on
+    return bool(earlier.untold) or centre in trained_on or centre == UNKNOWN_CENTRE or UNKNOWN_CENTRE in trained_on
 
 
 def _nothing(workspace: Workspace, configuration: str, folds: Folds, missing: Mapping[str, str]) -> FeatureError:

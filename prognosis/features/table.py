@@ -33,7 +33,7 @@ class MaskOrigin:
     Attributes:
         case: the imaging study that was measured.
         fold: whose network made the mask; the case was held out from it.
-        saw_centre: whether that network was trained on cases of the same centre.
+        saw_centre: whether that network was trained on cases of the same centre; true too where nobody can tell.
         sha256: of the mask's file.
     """
 
@@ -53,7 +53,8 @@ class FeatureTable:
         masks: patient -> where the mask is from; empty for a table that was made elsewhere.
         unmeasured: patient -> why there is no row; such patients are in no other field.
         failures: the reasons among these that are errors of a case rather than a mask that is not there; not part of the files.
-        segmentation_saw_centre: whether a network saw the centre of a patient whose mask it made; None where unknown.
+        segmentation_saw_centre: whether a network saw the centre of a patient whose mask it made, or may have (then a note says why); None
+            where nothing is known of the masks.
         segmentation_saw_patient: whether such a network learned from masks of networks that had been trained on the patient, as a
             cascade's does; None where unknown.
         scheme, configuration: the folds and the network of the masks; "" where unknown.

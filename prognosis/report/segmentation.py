@@ -41,15 +41,9 @@ def segmentation_parts(dataset: Dataset, workspace: Workspace, masks: OutOfFoldM
         FeatureError: a fold's summary cannot be read.
     """
     scored = read_scores(workspace, masks)
-    saw = any(mask.saw_centre for mask in masks.masks)
     yield html.heading("Masks")
     yield html.paragraph(
-        f"{len(masks.masks)} out-of-fold masks of {masks.configuration}, folds {masks.scheme}. "
-        + (
-            "The networks were trained on other patients of the same hospitals."
-            if saw
-            else "The networks that drew them had never seen the hospital."
-        )
+        f"{len(masks.masks)} out-of-fold masks of {masks.configuration}, folds {masks.scheme}. {_seen(masks)}"
         + (
             " But they had learned from masks by networks of the previous stage that were trained on these very cases."
             if masks.saw_patients
@@ -71,6 +65,15 @@ def segmentation_parts(dataset: Dataset, workspace: Workspace, masks: OutOfFoldM
     if masks.missing:
         yield html.paragraph(f"{len(masks.missing)} cases have no such mask: {'; '.join(sorted(set(masks.missing.values())))}")
     yield from _pictures(dataset, masks, scored)
+
+
+def _seen(masks: OutOfFoldMasks) -> str:
+    """What the networks knew of the hospitals whose masks they drew."""
+    if masks.untold:
+        return f"Whether the networks had seen the hospital is not known: {'; '.join(masks.untold)}."
+    if any(mask.saw_centre for mask in masks.masks):
+        return "The networks were trained on other patients of the same hospitals."
+    return "The networks that drew them had never seen the hospital."
 
 
 def read_scores(workspace: Workspace, masks: OutOfFoldMasks) -> list[Scored]:

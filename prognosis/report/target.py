@@ -188,7 +188,7 @@ def _open_questions(evaluation: Document, main: str) -> Iterator[str]:
     if main == "random":
         yield "Nothing is known about another hospital: no two hospitals are named in the table."
     elif evaluation["segmentation_saw_centre"]:
-        yield "How well masks of a hospital that the segmentation networks never saw would serve: they saw these."
+        yield "How well masks of a hospital that the segmentation networks never saw would serve: they saw these, or may have."
     if evaluation.get("segmentation_saw_patient"):
         yield "How well masks would serve of patients of whom no network had a trace: those of this cascade had one."
     yield f"How much the model itself would change with other training patients; every interval here is a {evaluation['interval']}."

@@ -91,7 +91,7 @@ class StageEvaluation:
         lines += [f"  {titles[model]:<20} {_shown(self.balanced_accuracy(model))}" for model in self.predicted]
         lines.append(f"  {'one stage for all':<20} {self.chance:.2f}")
         if self.saw_centre:
-            lines.append("  the networks that drew the masks had seen these hospitals: at a new one the masks may be worse")
+            lines.append("  the networks that drew the masks had seen these hospitals, or may have: at a new one the masks may be worse")
         if self.saw_patient:
             lines.append(f"  {SAW_PATIENT}")
         lines += [f"  fold {name} says nothing: {why}" for name, why in self.problems.items()]

@@ -15,7 +15,8 @@ from prognosis.validation.metrics import headline
 TOO_FEW = "too few events to conclude"
 SAW_CENTRE = (
     "segmentation_saw_centre: true (the networks that drew the masks were trained on images and masks, never outcomes, of the hospitals "
-    "that are held out here; use --folds loco or grouped for a claim about another hospital)"
+    "that are held out here, or nobody can tell that they were not; use --folds loco or grouped, and no initial weights that do not tell "
+    "what they saw, for a claim about another hospital)"
 )
 CONTROLS = {"volume": "tumour volumes alone", "clinical": "clinical columns alone", "null": "the same for everybody"}
 
