@@ -40,7 +40,7 @@ def widened(
 
     Args:
         augmentation: with the published ranges; a transform that is None stays away.
-        comparison: of the centres.
+        comparison: of the centres; for a 2-D configuration `centres.in_plane`.
         spacing: of the configuration's grid, mm, network order, 2 or 3 entries.
         transpose: network axis -> array axis.
     """
@@ -117,7 +117,7 @@ def low_resolution(published: LowResolution, spread: Spread | None) -> tuple[Low
     probability = _raised(published.probability, math.log(zoom) / math.log(published.zoom[0]))
     why = (
         f"zoom {_range((zoom, published.zoom[1]))}{_capped(wanted < ZOOM_CAP)} (published {_range(published.zoom)}): from centre "
-        f"{_told(spread, spread.highest)} mm to centre {_told(spread, spread.lowest)} mm (mean over the axes, on the network's grid), "
+        f"{_told(spread, spread.highest, ' mm')} to centre {_told(spread, spread.lowest, ' mm')} (mean over axes, on the network's grid), "
         f"a further one within {math.exp(coarsest):.3g} mm; probability {probability:g}"
     )
     return published.model_copy(update={"zoom": (zoom, published.zoom[1]), "probability": probability}), why
@@ -176,7 +176,7 @@ def scaling(published: Spatial, spread: Spread | None) -> tuple[Spatial, str] | 
     probability = _raised(published.scaling_probability, _log_width(found) / _log_width(published.scaling))
     why = (
         f"scaling {_range(found)}{_capped(capped)} (published {_range(published.scaling)}): what is labelled is large by centre: "
-        f"{_told(spread, spread.lowest)} mm, {_told(spread, spread.highest)} mm; probability {probability:g}"
+        f"{_told(spread, spread.lowest, ' mm')}, {_told(spread, spread.highest, ' mm')}; probability {probability:g}"
     )
     return published.model_copy(update={"scaling": found, "scaling_probability": probability}), why
 
@@ -245,5 +245,7 @@ def _capped(stopped: bool) -> str:
     return ", the cap" if stopped else ""
 
 
-def _told(spread: Spread, centre: str) -> str:
-    return f"{centre} at {spread.told(spread.means[centre]):.3g}"
+def _told(spread: Spread, centre: str, unit: str = "") -> str:
+    """A centre's value as the rules take it, drawn to the overall one; and the mean of its own cases where that differs in three digits."""
+    taken, own = (f"{spread.told(values[centre]):.3g}{unit}" for values in (spread.centres, spread.means))
+    return f"{centre} at {taken}" + (f" (mean of its {spread.counts[centre]} cases {own})" if own != taken else "")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from planners.fingerprint import CaseFingerprint, Fingerprint
@@ -140,17 +140,20 @@ class Spread:
 
     @property
     def lowest(self) -> str:
-        """The centre with the smallest value."""
-        return min(self.means, key=lambda centre: (self.means[centre], centre))
+        """The centre with the smallest value, as `centres` has it; of equal ones the one whose own cases have the smallest mean."""
+        return min(self.means, key=self._rank)
 
     @property
     def highest(self) -> str:
         """The centre with the largest value."""
-        return max(self.means, key=lambda centre: (self.means[centre], centre))
+        return max(self.means, key=self._rank)
 
     def told(self, value: float) -> float:
         """A value in the kind's unit."""
         return math.exp(value) if KINDS[self.kind].ratio else value
+
+    def _rank(self, centre: str) -> tuple[float, float, str]:
+        return self.centres[centre], self.means[centre], centre
 
     @property
     def _freedom(self) -> int:
@@ -204,6 +207,22 @@ def compare(fingerprint: Fingerprint, normalisation: Sequence[Normalisation]) ->
         axes = _measured_axes(fingerprint, channel)
         found += [spread_of(fingerprint, kind, channel, measure) for kind, measure in _of_channels(channel, scheme, axes).items()]
     return Comparison(fingerprint.channels, counts, tuple(spread for spread in found if spread is not None))
+
+
+def in_plane(comparison: Comparison, fingerprint: Fingerprint, axes: Sequence[int]) -> Comparison:
+    """The comparison for a network that sees slices: how sharp an image is counts along these array axes alone.
+
+    Args:
+        comparison: of the fingerprint.
+    """
+    if comparison.why_not:
+        return comparison
+    spreads = [spread for spread in comparison.spreads if spread.kind != "blur"]
+    for channel in range(len(comparison.channels)):
+        measured = tuple(axis for axis in _measured_axes(fingerprint, channel) if axis in axes)
+        found = spread_of(fingerprint, "blur", channel, _blur_along(channel, measured))
+        spreads += [found] if found else []
+    return replace(comparison, spreads=tuple(spreads))
 
 
 def incomparable(fingerprint: Fingerprint) -> str:
@@ -272,11 +291,6 @@ def _of_channels(channel: int, scheme: Normalisation, axes: tuple[int, ...]) -> 
         found = case.measured(channel)
         return None if found is None or found.noise is None else math.log(max(found.noise / scale.factor, NOISE_FLOOR))
 
-    def blur(case: CaseFingerprint) -> float | None:
-        found = case.measured(channel)
-        widths = [found.blur[axis] for axis in axes] if found else []
-        return _mean([math.log(width) for width in widths if width]) if widths and all(widths) else None
-
     def contrast(case: CaseFingerprint, scale: Scale) -> float | None:
         inside, labels = case.body[channel], case.foreground[channel]
         if inside is None or labels is None:
@@ -296,13 +310,22 @@ def _of_channels(channel: int, scheme: Normalisation, axes: tuple[int, ...]) -> 
 
     return {
         "noise": scaled(noise),
-        "blur": blur,
+        "blur": _blur_along(channel, axes),
         "location": labelled(lambda median, spread: median),
         "scale": labelled(lambda median, spread: math.log(max(spread, NOISE_FLOOR))),
         "contrast": scaled(contrast),
         "magnitude": labelled(lambda median, spread: math.log(max(math.hypot(median, spread), NOISE_FLOOR))),
         "tone": scaled(tone),
     }
+
+
+def _blur_along(channel: int, axes: Sequence[int]) -> Measure:
+    def blur(case: CaseFingerprint) -> float | None:
+        found = case.measured(channel)
+        widths = [found.blur[axis] for axis in axes] if found else []
+        return _mean([math.log(width) for width in widths if width]) if widths and all(widths) else None
+
+    return blur
 
 
 def _median_and_spread(sketch: IntensitySketch, scale: Scale, noise: float) -> tuple[float, float]:

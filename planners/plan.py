@@ -46,6 +46,7 @@ from planners.schema.preprocessing import (
     ZScoreNormalisation,
 )
 from planners.schema.pretraining import Pretraining
+from planners.schema.refusals import readable
 from planners.schema.sampling import Sampling
 from planners.schema.training import (
     SGD,
@@ -275,10 +276,11 @@ class Plan(Strict):
             raise PlanInvalid(f"{source}: not valid JSON: {error}") from None
         if not isinstance(document, dict):
             raise PlanInvalid(f"{source}: must be a JSON object, found {type(document).__name__}")
+        document = migrate(document, source)
         try:
-            return Plan.model_validate(migrate(document, source))
+            return Plan.model_validate(document)
         except ValidationError as error:
-            raise PlanInvalid(f"{source}: {readable(error)}") from None
+            raise PlanInvalid(f"{source}: {readable(error, document)}") from None
 
 
 MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
@@ -312,15 +314,3 @@ def migrate(document: dict[str, Any], source: str = "plan") -> dict[str, Any]:
 def default_configuration(plan: Plan) -> str:
     """3d_fullres where the plan has it, else its first configuration."""
     return "3d_fullres" if "3d_fullres" in plan.configurations else next(iter(plan.configurations))
-
-
-def readable(error: ValidationError, without: str = "") -> str:
-    """What pydantic found wrong, one part a field; errors of the type `without` are left out."""
-    parts = []
-    for item in error.errors():
-        if item["type"] == without:
-            continue
-        where = ".".join(str(part) for part in item["loc"]) or "plan"
-        what = "is not a known field" if item["type"] == "extra_forbidden" else item["msg"].removeprefix("Value error, ")
-        parts.append(f"{where}: {what}")
-    return "; ".join(parts)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
@@ -22,7 +22,7 @@ CONFIGURATIONS = ("2d", "3d_lowres", "3d_fullres", "3d_cascade_fullres")
 
 
 def override(plan: Plan, settings: Mapping[str, Any], configuration: str | None = None) -> Plan:
-    """The plan with fields replaced, checked as a whole.
+    """The plan with fields replaced, checked as a whole. With another spacing comes the `median_shape` in proportion, and nothing else.
 
     Args:
         plan: left as it is.
@@ -39,27 +39,91 @@ def override(plan: Plan, settings: Mapping[str, Any], configuration: str | None 
     for path, value in _in_order(settings):
         for place in _places(document, path, configuration):
             _assign(document, place, value, path)
-    return Plan.from_json(json.dumps(document), source=f"after --set {' '.join(settings)}")
+    return _shapes_follow(plan, Plan.from_json(json.dumps(document), source=f"after --set {' '.join(settings)}"))
 
 
-def with_reasons(plan: Plan, planned: Plan, settings: Mapping[str, Any]) -> Plan:
+def _shapes_follow(before: Plan, plan: Plan) -> Plan:
+    changed = {}
+    for name, spec in plan.configurations.items():
+        old = before.configurations.get(name)
+        if old and old.spacing != spec.spacing and old.median_shape == spec.median_shape and old.dimension == spec.dimension:
+            sizes = zip(old.median_shape, old.spacing, spec.spacing, strict=True)
+            changed[name] = spec.model_copy(update={"median_shape": tuple(float(max(1, round(n * was / now))) for n, was, now in sizes)})
+    return plan.model_copy(update={"configurations": {**plan.configurations, **changed}}) if changed else plan
+
+
+def plan_as_asked(make: Callable[[Mapping[str, tuple[float, ...]]], Plan], settings: Mapping[str, Any]) -> Plan:
+    """The plan with fields replaced, and with reasons that say which; where a spacing is, what follows from it is planned for that one.
+
+    Args:
+        make: spacing by configuration, in place of what the rules find -> the plan with them.
+        settings: as `override` takes them.
+
+    Raises:
+        PlanInvalid: as `override`, and as `make` raises it.
+    """
+    planned = make({})
+    spacings: dict[str, tuple[float, ...]] = {}
+    grids = {path: value for path, value in settings.items() if _is_spacing(path)}
+    for _ in range(2 if grids else 0):  # one that is asked for may call for configurations that the rules alone do not
+        known = {path: value for path, value in grids.items() if _configuration_of(path) in {None, *planned.configurations}}
+        asked = override(planned, known).configurations
+        spacings |= {name: spec.spacing for name, spec in asked.items() if spec.spacing != planned.configuration(name).spacing}
+        planned = make(spacings)
+    rest = {path: value for path, value in settings.items() if path not in grids}
+    return with_reasons(override(planned, settings), planned, rest)
+
+
+def _is_spacing(path: str) -> bool:
+    keys = path.split(".")
+    return (keys[2:] if keys[0] == "configurations" else keys)[:1] == ["spacing"]
+
+
+def _configuration_of(path: str) -> str | None:
+    """The configuration that a path names; None where it goes for all."""
+    keys = path.split(".")
+    return keys[1] if keys[0] == "configurations" and len(keys) > 1 else None
+
+
+def with_reasons(plan: Plan, planned: Plan, settings: Mapping[str, Any], configuration: str | None = None) -> Plan:
     """The plan with reasons that say which values were asked for, in place of those that planning gave for other values.
 
     Args:
-        plan: `override` of `planned` by `settings`.
+        plan: `override` of `planned` by `settings`, and `configuration` where that was given.
     """
     before, after = (each.model_dump(mode="json", by_alias=True) for each in (planned, plan))
     reasons = dict(plan.reasons)
     for path, _ in _in_order(settings):
-        for place in _places(after, path, None):
-            key = ".".join(place[1:] if place[0] == "configurations" else place)
-            reasons = {name: why for name, why in reasons.items() if name != key and not name.startswith(f"{key}.")}
-            reasons[key] = f"{_short(_found(after, place))}, as asked for; planned was {_short(_found(before, place))}"
-    shared = {f"normalisation.{channel}" for channel in range(len(plan.channels))}
-    for name in shared & reasons.keys():
-        if all(f"{configuration}.{name}" in reasons for configuration in plan.configurations):
-            del reasons[name]
+        for place in _places(after, path, configuration):
+            keys = place[1:] if place[0] == "configurations" else place
+            name = ".".join(keys)
+            reasons = {key: why for key, why in reasons.items() if key != name and not key.startswith(f"{name}.")}
+            reasons[name] = _asked_for(_found(after, place), _found(before, place))
+            for length in range(2, len(keys) if keys[0] in plan.configurations else 0):
+                _add_exception(reasons, ".".join(keys[:length]), ".".join(keys[length:]))
+    for name, shape in _shapes(plan).items():
+        if shape != _shapes(planned).get(name, shape):
+            why = f"{_short(shape)}, in proportion to the spacing; planned was {_short(_shapes(planned)[name])}"
+            reasons.setdefault(f"{name}.median_shape", why)
+    for index in range(len(plan.channels)):
+        if all({f"{name}.normalisation", f"{name}.normalisation.{index}"} & reasons.keys() for name in plan.configurations):
+            reasons.pop(f"normalisation.{index}", None)
     return plan.model_copy(update={"reasons": reasons})
+
+
+def _asked_for(value: Any, planned: Any) -> str:
+    return f"{_short(value)}, as asked for" + (" and as planned" if value == planned else f"; planned was {_short(planned)}")
+
+
+def _add_exception(reasons: dict[str, str], name: str, part: str) -> None:
+    """What a reason says of all of a value does not hold for a part that was asked for by itself."""
+    exception = f"; not so {part}, see there"
+    if name in reasons and exception not in reasons[name]:
+        reasons[name] += exception
+
+
+def _shapes(plan: Plan) -> dict[str, list[float]]:
+    return {name: list(spec.median_shape) for name, spec in plan.configurations.items()}
 
 
 def check_settings(
@@ -97,7 +161,7 @@ def check_settings(
     try:
         Plan.model_validate(document)
     except ValidationError as error:
-        if text := readable(error, without=MISFIT):
+        if text := readable(error, document, without=MISFIT):
             problems.append(f"after --set {' '.join(settings)}: {text}")
     if problems:
         raise PlanInvalid("; ".join(problems))

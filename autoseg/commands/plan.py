@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--like",
         type=Path,
         metavar="MODEL",
-        help="take network, patch size, spacing and normalisation from a trained model, so that autoseg_train --init MODEL fits",
+        help="take axis order, network, patch size, spacing and normalisation from a trained model, so that --init MODEL fits",
     )
     options.add_argument(
         "--replan",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from autoseg.errors import DatasetError, PlanError
 from autoseg.locks import FoldLock
 from autoseg.planning.examine import examine
 from autoseg.planning.folds import choose_folds, write_folds
-from autoseg.planning.like import settings_like
+from autoseg.planning.like import like_model
 from autoseg.planning.standing import Decision, check_wish, decide, make_plan, write_plan
 from autoseg.planning.wish import Wish
 from autoseg.preprocessing.cases import case_keys, prepare_cases
@@ -115,8 +115,8 @@ def plan(
         region: "head-and-neck": only a box of that region, found in each case from its PET, is prepared and predicted; "whole": all of it.
         exclude: cases to leave out, in place of those that were left out before; remembered, also by training.
         augmentation: "centres" or "default", nnU-Net's published ranges.
-        like: a trained model whose network, patch size, spacing and normalisation are taken as settings, so that its weights fit; what is
-            in `settings` goes before.
+        like: a trained model whose axis order, network, patch size, spacing and normalisation are taken as settings, so that its weights
+            fit and mean the same axes; what is in `settings` goes before.
         configurations: those to prepare cases for; default 3d_fullres, or 2d for 2-D data.
         replan: make the plan anew, though one exists.
         workers: processes; 0 everything here; default by cores and memory.
@@ -137,10 +137,12 @@ def plan(
         if not opened.cases:
             raise DatasetError(text)
         logger.warning("%s\nThe other cases are examined all the same, so that everything that is wrong is told at once", text)
-    if like is not None:
-        settings = settings_like(like, opened.channels) | dict(settings or {})
+    wish = Wish.of(preset, orientation, settings, memory_gb, region, augmentation)
+    likeness = None if like is None else like_model(like, opened.channels)
+    if likeness:
+        wish = replace(wish, settings={**likeness.settings, **(wish.settings or {})})
     with _locked(workspace):
-        decision = decide(opened, workspace, Wish.of(preset, orientation, settings, memory_gb, region, augmentation), replan=replan)
+        decision = decide(opened, workspace, wish, replan=replan)
         tolerance, region = decision.tolerance, decision.region(opened.channels)
         check_wish(opened, decision, region, configurations or ())
         if not problems:
@@ -157,7 +159,7 @@ def plan(
             region=region,
             problems=problems,
         )
-        notes = list(opened.notes)
+        notes = [*opened.notes, *(likeness.note(str(like), decision.orientation) if likeness else ())]
         if left_out and exclude is None:
             notes.append(f"left out, as asked for before: {list_names(left_out)} (--exclude without names takes them in again)")
         notes += [note for fact in looked.facts for note in fact.notes]

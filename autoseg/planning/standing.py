@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Literal
@@ -21,7 +21,7 @@ from planners.fingerprint import Fingerprint
 from planners.normalisation import pet_channel
 from planners.plan import HeadAndNeckBox, Plan, PlanInvalid, Region, readable
 from planners.presets import PRESETS
-from planners.settings import CONFIGURATIONS, check_settings, override, with_reasons
+from planners.settings import CONFIGURATIONS, check_settings, plan_as_asked
 
 logger = logging.getLogger(__name__)
 
@@ -81,10 +81,11 @@ class Decision:
         if self.orientation != "canonical":
             raise PlanError(f"--region {self.wish.region}: needs to know where the head is. Leave out --orientation {self.orientation}")
         own = {key.partition(".")[2]: value for key, value in (self.wish.settings or {}).items() if key.startswith("region_of_interest.")}
+        document = {"channel": pet} | own
         try:
-            return HeadAndNeckBox.model_validate({"channel": pet} | own)
+            return HeadAndNeckBox.model_validate(document)
         except ValidationError as error:
-            raise PlanError(f"--set region_of_interest: {readable(error)}") from None
+            raise PlanError(f"--set region_of_interest: {readable(error, document)}") from None
 
 
 def decide(dataset: Dataset, workspace: Workspace, wish: Wish, *, replan: bool) -> Decision:
@@ -169,8 +170,9 @@ def make_plan(dataset: Dataset, name: str, fingerprint: Fingerprint, wish: Wish,
     Raises:
         PlanError: a setting that the plan does not have, a CT channel without labelled voxels.
     """
-    try:
-        made = planner.plan(
+
+    def make(spacings: Mapping[str, tuple[float, ...]]) -> Plan:
+        return planner.plan(
             fingerprint,
             preset=str(wish.preset),
             memory_gb=wish.memory_gb,
@@ -181,8 +183,14 @@ def make_plan(dataset: Dataset, name: str, fingerprint: Fingerprint, wish: Wish,
             region_of_interest=region,
             centre_augmentation=wish.augmentation == "centres",
             region_order=dataset.region_order,
+            spacings=spacings,
+            transpose=None if axes is None else (axes[0], axes[1], axes[2]),
         )
-        return with_reasons(override(made, wish.settings), made, wish.settings) if wish.settings else made
+
+    settings = dict(wish.settings or {})
+    axes = settings.pop("transpose", None)  # a model's, by --like: the rest of the plan follows from it
+    try:
+        return plan_as_asked(make, settings) if settings else make({})
     except ValueError as error:
         raise PlanError(str(error)) from None
 

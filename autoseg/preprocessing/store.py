@@ -19,7 +19,7 @@ from autoseg.files import read_json, replace_with, sha256_file, sha256_json, wri
 from autoseg.preprocessing.lesion_locations import lesion_locations
 from autoseg.preprocessing.prepare import PREPARATION_VERSION, CaseProperties, Prepared
 from planners.labels import LabelScheme
-from planners.plan import Plan
+from planners.plan import Plan, readable
 
 SCHEMA = "autoseg-case/1"
 
@@ -293,8 +293,7 @@ def _read(folder: Path, name: str) -> Description:
     try:
         description = Description.model_validate(document)
     except ValidationError as error:
-        found = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
-        raise _damaged(folder, name, [f"{name}.json: {found}"]) from None
+        raise _damaged(folder, name, [f"{name}.json: {readable(error, document)}"]) from None
     if "data" not in description.files or ("labels" in description.files) != ("locations" in description.files):
         raise _damaged(folder, name, [f"{name}.json does not list the files of a case"])
     return description

@@ -107,6 +107,6 @@ def _round_steps(low: float, high: float) -> list[float]:
 def _verdict(spread: Spread) -> str:
     if spread.between == 0:
         return "alike within noise"
-    apart = spread.means[spread.highest] - spread.means[spread.lowest]
+    apart = max(spread.means.values()) - min(spread.means.values())
     distance = f"apart by a factor of {math.exp(apart):.3g}" if KINDS[spread.kind].ratio else f"apart by {apart:.3g}"
     return f"{distance} ({apart / spread.within:.2g} SD)" if spread.within > 1e-9 else distance

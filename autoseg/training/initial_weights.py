@@ -149,7 +149,7 @@ def starting_network(source: WeightSource, plan: Plan, configuration: str) -> nn
     wrong = misfits(source.weights, fresh, layers)
     if wrong:
         raise ModelError(_unfit(source, spec, wrong, len(fresh)))
-    _tell(source, target, spec)
+    _tell(source, target, spec, plan.transpose)
     network.load_state_dict(adapt(source.weights, fresh, layers, source.ends, target))
     return network
 
@@ -210,7 +210,7 @@ def _unfit(source: WeightSource, spec: Configuration, wrong: list[str], layers: 
     )
 
 
-def _tell(source: WeightSource, target: Ends, spec: Configuration) -> None:
+def _tell(source: WeightSource, target: Ends, spec: Configuration, transpose: tuple[int, int, int]) -> None:
     """What of the weights is taken, and where the data differ from what they were trained on."""
     known = {name.casefold() for name in source.ends.inputs}
     channels = [name for name in target.inputs if name.casefold() not in known]
@@ -223,6 +223,13 @@ def _tell(source: WeightSource, target: Ends, spec: Configuration) -> None:
         f"adapted for {', '.join(channels)}" if channels else "taken",
         f"fresh for {', '.join(classes)}" if classes else "taken",
     )
+    if source.transpose != transpose and spec.dimension == 3:
+        logger.warning(
+            "the weights were trained with axis order (transpose) %s, the plan has %s: they meet other axes. autoseg_plan --like takes the "
+            "model's",
+            list(source.transpose),
+            list(transpose),
+        )
     theirs = source.configuration
     if theirs.spacing != spec.spacing:
         logger.warning("the weights were trained on voxels of %s mm, the plan has %s mm (network order)", theirs.spacing, spec.spacing)

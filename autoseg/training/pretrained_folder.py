@@ -54,4 +54,4 @@ def open_pretrained(folder: Path) -> WeightSource:
         raise ModelError(f"{folder / NAME}: {error}") from None
     path = folder / WEIGHTS_NAME
     ends = Ends(plan.channels, plan.channels, "none")
-    return WeightSource(folder, "", found[WEIGHTS_NAME][0], read_weights(path), ends, configuration, read_trained_on(path))
+    return WeightSource(folder, "", found[WEIGHTS_NAME][0], read_weights(path), ends, configuration, plan.transpose, read_trained_on(path))

@@ -31,7 +31,7 @@ from autoseg.training.state import TrainState
 from autoseg.training.tensorboard import TensorBoard
 from autoseg.training.trial import OPTIMISER_COPIES, step_bytes
 from planners.plan import Configuration, Plan, PlanInvalid, default_configuration
-from planners.settings import override
+from planners.settings import override, with_reasons
 
 logger = logging.getLogger(__name__)
 
@@ -76,14 +76,17 @@ class PlannedDataset:
         return Folds.from_json(files.read_json(self.workspace.folds, error=FoldError), str(self.workspace.folds))
 
     def with_settings(self, settings: Mapping[str, Any]) -> PlannedDataset:
-        """The same with plan fields replaced for one run, dotted path -> value.
+        """The same with plan fields replaced for one run, dotted path -> value; the plan's reasons say which.
 
         Raises:
             PlanError: the plan has no such configuration or field, or a value is not valid.
         """
         try:
             self.plan.configuration(self.configuration)
-            return replace(self, plan=override(self.plan, dict(settings), self.configuration)) if settings else self
+            if not settings:
+                return self
+            changed = override(self.plan, settings, self.configuration)
+            return replace(self, plan=with_reasons(changed, self.plan, settings, self.configuration))
         except PlanInvalid as error:
             raise PlanError(str(error)) from None
 

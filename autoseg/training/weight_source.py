@@ -31,6 +31,7 @@ class WeightSource:
         weights: name -> tensor.
         ends: what the trained network's channels and outputs are.
         configuration: that it was trained with.
+        transpose: its axis order, as `Plan.transpose`.
         trained_on: the images that it saw; None where it does not tell.
     """
 
@@ -40,6 +41,7 @@ class WeightSource:
     weights: Mapping[str, Tensor] = field(repr=False)
     ends: Ends
     configuration: Configuration
+    transpose: tuple[int, int, int]
     trained_on: TrainedOn | None
 
     @property
@@ -74,7 +76,9 @@ def open_model_weights(path: Path, init_fold: str | None, fold: str) -> WeightSo
     chosen = init_fold or next((name for name in (fold, ALL) if name in model.folds), model.folds[0])
     file = model.weights_path(chosen)
     ends = network_ends(model.plan, model.dataset.configuration)
-    return WeightSource(path, chosen, model.hashes[chosen], read_weights(file), ends, model.configuration, read_trained_on(file))
+    return WeightSource(
+        path, chosen, model.hashes[chosen], read_weights(file), ends, model.configuration, model.plan.transpose, read_trained_on(file)
+    )
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:

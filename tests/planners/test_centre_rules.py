@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from planners import centre_rules as rules
 from planners.centres import Comparison, Spread
 from planners.fingerprint import merge
+from planners.measures import ChannelMeasures
 from planners.plan import Augmentation, Blur, Brightness, Gamma, LowResolution, Noise, Spatial
 from planners.planner import plan
 from planners.settings import override
@@ -63,6 +64,47 @@ def test_noise_by_hand():
     assert "CT std 0-0.37: low at 0.1, high at 0.2" in why
     assert "PET" not in why
     assert rules.noise(Noise(), [two("noise", 0.01, 0.02)], ["PET"]) is None
+
+
+def test_small_centres_are_told_as_they_are_taken():
+    """Of two cases each, centres keep 2/3 of their distance to the middle, sqrt(0.02); between them lies log(2) / sqrt(2)."""
+    spread = Spread("noise", 0, {"low": (math.log(0.1),) * 2, "high": (math.log(0.2),) * 2})
+    found, why = rules.noise(Noise(), [spread], ["CT"])
+    cleanest = math.sqrt(0.02) * 2 ** (-1 / 3)
+    wanted = math.sqrt(0.02 * 2 ** (2 * math.sqrt(2)) - cleanest**2)
+    assert found.channels == ((0.0, math.ceil(wanted * 100) / 100),) == ((0.0, 0.36),)
+    assert "std 0-0.36: low at 0.112 (mean of its 2 cases 0.1), high at 0.178 (mean of its 2 cases 0.2) (published" in why
+    _, why = rules.scaling(Spatial(), Spread("labelled_size", None, {"a": (math.log(10),) * 2, "b": (math.log(40),) * 2}))
+    assert "a at 12.6 mm (mean of its 2 cases 10 mm), b at 31.7 mm (mean of its 2 cases 40 mm)" in why
+
+
+def test_a_centre_of_one_case_is_not_the_extreme_that_its_case_is():
+    rng = np.random.default_rng(0)
+    one = {"one": (-0.2,)} | {name: tuple((at + rng.normal(0, 0.3, 40)).tolist()) for name, at in (("many", 0.0), ("more", 2.0))}
+    found = Spread("noise", 0, one)
+    assert found.means["one"] < found.means["many"]
+    assert found.lowest == min(found.centres, key=found.centres.get) == "many"
+
+
+@pytest.mark.parametrize(("soft", "widened"), [("z", {"3d_fullres"}), ("x", {"2d", "3d_fullres"})])
+def test_slices_know_nothing_of_the_sharpness_across_them(make_fingerprint, soft, widened):
+    known = make_fingerprint([(3.0, 1.0, 1.0)], [(60, 200, 200)], cases=20)
+    width = {"a": 1.0, "b": 9.0}  # mm, along one axis; 1 mm along the others
+
+    def measured(case):
+        return (ChannelMeasures(None, tuple(width[case.centre] if axis == soft else 1.0 for axis in "zyx")),)
+
+    fingerprint = merge(known.channels, known.labels, [replace(case, measures=measured(case)) for case in known.cases])
+    planned, published = plan(fingerprint, centre_augmentation=True), plan(fingerprint)
+    assert planned.transpose == (0, 1, 2)
+    changed = {name for name, spec in planned.configurations.items() if spec != published.configurations[name]}
+    assert changed == widened
+    if soft == "x":
+        # geometric means over y and x of (1, 1) and (1, 9) mm are 1 and 3 mm; ten cases a centre keep 10 / 11 of the distance
+        reach, drawn = math.sqrt(2) * math.log(3), math.log(3) / 2 * 10 / 11
+        sharpest, softest = math.sqrt(3) * math.exp(-drawn), math.sqrt(3) * math.exp(reach)
+        wanted = min(rules.BLUR_CAP, math.sqrt(softest**2 - sharpest**2))
+        assert planned.configurations["2d"].augmentation.blur.channels[0][1] == pytest.approx(wanted, abs=0.01)
 
 
 def test_blur_by_hand():

@@ -203,7 +203,7 @@ def test_plans_without_the_newer_fields_are_plain(planned):
         ({"labels": {"background": 0, "tumour": 2, "ignore": 1}}, "labels.ignore: must be the highest"),
         ({"classes": {"cyst": 1}}, "2d.training.sampling.classes: no class is called cyst; there are"),
         ({"classes": {"cyst": 0}}, "at least one class needs a weight above 0"),
-        ({"lesion_exponent": 1.5}, "less than or equal to 1"),
+        ({"lesion_exponent": 1.5}, "lesion_exponent: must be 1 or less, found 1.5"),
     ],
 )
 def test_labels_and_sampling_that_do_not_fit_are_named(planned, change, part):

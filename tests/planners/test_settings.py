@@ -36,6 +36,29 @@ def test_reasons_of_what_is_replaced_as_a_whole_go(planned):
     one = told(planned, {"configurations.2d.normalisation.0": {"kind": "none"}})
     assert {"normalisation.0", "2d.normalisation.0"} <= set(one)
     assert told(planned, {"geometry_tolerance": 0.5})["geometry_tolerance"] == "0.5, as asked for; planned was 0.1"
+    whole = told(planned, {"normalisation": [{"kind": "none"}, {"kind": "none"}]})
+    assert not {"normalisation.0", "normalisation.1"} & set(whole)
+
+
+def test_a_reason_for_all_of_a_value_names_the_part_that_was_asked_for(planned):
+    settings = {"configurations.3d_fullres.patch_size.0": 64}
+    reasons = told(planned, settings)
+    assert reasons["3d_fullres.patch_size.0"] == "64, as asked for; planned was 128"
+    assert reasons["3d_fullres.patch_size"] == f"{planned.reasons['3d_fullres.patch_size']}; not so 0, see there"
+    assert reasons["3d_lowres"] == planned.reasons["3d_lowres"], "why there is a configuration is no reason for its values"
+    changed = with_reasons(override(planned, settings), planned, settings)
+    again = with_reasons(override(changed, settings), changed, settings).reasons
+    assert again == reasons | {"3d_fullres.patch_size.0": "64, as asked for and as planned"}
+
+
+def test_settings_of_one_configuration_leave_the_reasons_of_others(planned):
+    settings = {"training.epochs": 7, "normalisation.0": {"kind": "none"}}
+    reasons = with_reasons(override(planned, settings, "2d"), planned, settings, "2d").reasons
+    assert reasons["2d.training.epochs"] == "7, as asked for; planned was 1000"
+    assert reasons["normalisation.0"] == planned.reasons["normalisation.0"]
+    assert {key: why for key, why in reasons.items() if not key.startswith("2d.")} == {
+        key: why for key, why in planned.reasons.items() if not key.startswith("2d.")
+    }
 
 
 @pytest.mark.parametrize(

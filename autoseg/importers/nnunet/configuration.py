@@ -24,6 +24,7 @@ from planners.plan import (
     RGBNormalisation,
     Training,
     ZScoreNormalisation,
+    readable,
 )
 
 NEVER = 1e30
@@ -68,23 +69,24 @@ def native_configuration(
     preprocessor = section.text("preprocessor_name", "DefaultPreprocessor")
     if preprocessor != "DefaultPreprocessor":
         raise ModelError(f"{section.where}: the preprocessor {preprocessor!r} is unknown here; DefaultPreprocessor can be imported")
+    fields: dict[str, Any] = {
+        "dimension": dimension,
+        "spacing": section.numbers("spacing", dimension),
+        "median_shape": section.numbers("median_image_size_in_voxels", dimension),
+        "patch_size": patch,
+        "batch_size": section.whole("batch_size"),
+        "normalisation": schemes,
+        "resampling": _resampling(section),
+        "network": network,
+        "training": Training(loss=DiceCELoss(batch_dice=section.flag("batch_dice", False))),
+        "augmentation": augmentation(patch, schemes, axes)[0],
+        "inference": Inference(mirror_axes=axes),
+        "previous_stage": section.take("previous_stage", None),
+    }
     try:
-        return Configuration(
-            dimension=dimension,
-            spacing=section.numbers("spacing", dimension),
-            median_shape=section.numbers("median_image_size_in_voxels", dimension),
-            patch_size=patch,
-            batch_size=section.whole("batch_size"),
-            normalisation=schemes,
-            resampling=_resampling(section),
-            network=network,
-            training=Training(loss=DiceCELoss(batch_dice=section.flag("batch_dice", False))),
-            augmentation=augmentation(patch, schemes, axes)[0],
-            inference=Inference(mirror_axes=axes),
-            previous_stage=section.take("previous_stage", None),
-        )
+        return Configuration.model_validate(fields)
     except ValidationError as error:
-        raise ModelError(f"{section.where}: {'; '.join(item['msg'].removeprefix('Value error, ') for item in error.errors())}") from None
+        raise ModelError(f"{section.where}: {readable(error, fields)}") from None
 
 
 def _normalisation(section: Section, intensities: Section, channels: int) -> tuple[Normalisation, ...]:
@@ -133,8 +135,7 @@ def _resampling(section: Section) -> Resampling:
     try:
         return Resampling(separate_z_ratio=rules["data"].ratio, **orders)
     except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
-        raise ModelError(f"{section.where}: resampling cannot be imported: {problems}") from None
+        raise ModelError(f"{section.where}: resampling cannot be imported: {readable(error, orders)}") from None
 
 
 def _rule(section: Section, purpose: str) -> _Rule:

@@ -7,10 +7,14 @@ from tiny import TinyDataset
 
 from autoseg.errors import ModelError, PlanError
 from autoseg.inference.model_documents import ModelDataset
+from autoseg.inference.model_folder import ModelFolder
 from autoseg.inference.model_writing import write_model_folder
 from autoseg.networks.build import build_network
 from autoseg.planning.planning import plan
 from autoseg.training.initial_weights import open_weights, starting_network
+from planners.fingerprint import CaseFingerprint, merge, sketch
+from planners.plan import PlanInvalid
+from planners.planner import plan as planned
 
 
 @pytest.fixture
@@ -47,6 +51,55 @@ def test_weights_fit_a_plan_like_their_model(model, tmp_path):
     assert again.kept
     asked = json.loads((other.work / "fine-tuned" / "planned.json").read_text())["asked"]
     assert asked["settings"]["configurations.3d_fullres.spacing"] == [2.5, 1.25, 1.25]
+
+
+def test_the_weights_mean_the_axes_that_they_meant(model, tmp_path, caplog):
+    """The images are coarse along x, the model's were along z: its axis order is taken, so that its spacing stays one of z, y and x."""
+    folder, spec = model
+    sagittal = TinyDataset(tmp_path / "Sagittal", cases=0, shape=(20, 20, 12))
+    sagittal.spacing = (1.0, 1.5, 2.0)
+    sagittal.names = [f"case{index}" for index in range(5)]
+    for name in sagittal.names:
+        sagittal.add(name)
+    usual = plan(sagittal.folder, preset="laptop", workers=0).plan
+    assert (ModelFolder.open(folder).plan.transpose, usual.transpose) == ((0, 1, 2), (2, 0, 1))
+    made = plan(sagittal.folder, preset="laptop", like=folder, name="like", workers=0)
+    found = made.plan.configuration("3d_fullres")
+    assert (made.plan.transpose, found.spacing, found.patch_size) == ((0, 1, 2), spec.spacing, spec.patch_size)
+    assert found.median_shape == (8.0, 24.0, 19.0)  # 20 x 1 / 2.5, 20 x 1.5 / 1.25, 12 x 2 / 1.25
+    assert made.plan.reasons["transpose"].startswith("[0, 1, 2], as asked for; planned was [2, 0, 1]: array axis 2")
+    assert plan(sagittal.folder, like=folder, name="like", workers=0).kept
+    replanned = plan(sagittal.folder, name="like", replan=True, workers=0).plan
+    assert replanned == made.plan
+    caplog.clear()
+    starting_network(open_weights(folder, None, "0"), made.plan, "3d_fullres")
+    assert "axis order" not in caplog.text
+    turned = made.plan.model_copy(update={"transpose": (2, 0, 1)})
+    starting_network(open_weights(folder, None, "0"), turned, "3d_fullres")
+    assert "trained with axis order (transpose) [0, 1, 2], the plan has [2, 0, 1]" in caplog.text
+
+
+def test_images_in_another_orientation_than_the_models_are_told(model, tmp_path):
+    folder, _ = model
+    other = TinyDataset(tmp_path / "Other", cases=5)
+    assert not any("orientation" in note for note in plan(other.folder, preset="laptop", like=folder, workers=0).notes)
+    stored = plan(other.folder, preset="laptop", like=folder, orientation="as_stored", name="stored", workers=0)
+    assert any("trained on images with orientation canonical, and this plan has as_stored" in note for note in stored.notes)
+
+
+def test_slices_are_never_cut_across(slices):
+    """Images of one slice along x, and a model whose network sees slices along z."""
+    with pytest.raises(PlanInvalid, match="slices along array axis 2, which must come first"):
+        planned(slices, transpose=(0, 1, 2))
+    assert planned(slices, transpose=(2, 1, 0)).configurations["2d"].median_shape == (50.0, 40.0)
+
+
+@pytest.fixture
+def slices():
+    values = (sketch([0.0, 1.0]),)
+    shape = (40, 50, 1)
+    case = CaseFingerprint("c", "c", "", (1.0, 1.0, 1.0), shape, shape, 1.0, "LPS", values, values, {1: 1}, {1: (1.0,)})
+    return merge(("MR",), {"background": 0, "lesion": 1}, [case])
 
 
 def test_a_configuration_that_is_not_planned(model, tmp_path):

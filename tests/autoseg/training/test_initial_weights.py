@@ -60,6 +60,20 @@ def model_of(dataset):
     return dataset.work / "default" / "3d_fullres" / "cv5"
 
 
+def test_the_reasons_in_a_model_folder_are_those_of_its_run(first):
+    """What stands in them is the plan as it was trained, not as it was planned."""
+    planned, trained = (Plan.from_json((folder / "plan.json").read_text()) for folder in (first.work / "default", model_of(first)))
+    asked = {"training.epochs": "1", "training.iterations": "2", "training.validation_iterations": "0"}
+    before = planned.configurations["3d_fullres"].training
+    for path, value in asked.items():
+        was = getattr(before, path.partition(".")[2])
+        assert trained.reasons[f"3d_fullres.{path}"] == f"{value}, as asked for; planned was {was}"
+    others = {f"3d_fullres.{path}" for path in asked}
+    assert {key: why for key, why in trained.reasons.items() if key not in others} == {
+        key: why for key, why in planned.reasons.items() if key not in others
+    }
+
+
 def voxels(path):
     return sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
 

@@ -203,7 +203,7 @@ def test_what_has_no_equal_or_is_broken_is_named(document, message):
     ("fields", "message"),
     [
         ({"resampling_fn_data": "no_resampling_hack", "resampling_fn_data_kwargs": {}}, "resampling_fn_data is 'no_resampling_hack'"),
-        ({"resampling_fn_data_kwargs": {"order": 2, "force_separate_z": None}}, "image_order: Input should be 1 or 3"),
+        ({"resampling_fn_data_kwargs": {"order": 2, "force_separate_z": None}}, "image_order: must be 1 or 3, found 2"),
         ({"resampling_fn_data_kwargs": {"order": 3, "order_z": 1, "force_separate_z": None}}, "'order_z' must be 0"),
         ({"resampling_fn_data_kwargs": {"force_separate_z": True}}, "force_separate_z = true has no equal"),
         ({"resampling_fn_data_kwargs": {"order": 3}}, "at different ratios"),
