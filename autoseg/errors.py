@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 
@@ -80,6 +80,7 @@ class CasesFailed(AutosegError):
         done: how many cases were finished.
         result: what was made all the same, JSON-able.
         reported: a report that was printed already names the failures.
+        by_case: the messages of those failed cases whose name is known, by name.
 
     Attributes:
         brief: the message for who has read that report.
@@ -87,8 +88,11 @@ class CasesFailed(AutosegError):
 
     exit_status = 3
 
-    def __init__(self, failures: Sequence[str], done: int, result: Any = None, *, reported: bool = False):
+    def __init__(
+        self, failures: Sequence[str], done: int, result: Any = None, *, reported: bool = False, by_case: Mapping[str, str] | None = None
+    ):
         self.failures = tuple(failures)
+        self.by_case = dict(by_case or {})
         self.done = done
         self.result = result
         counts = f"{len(self.failures)} case{'' if len(self.failures) == 1 else 's'} failed, {done} done"
@@ -97,8 +101,8 @@ class CasesFailed(AutosegError):
         super().__init__("\n".join([f"{counts}:", *(f"  - {failure}" for failure in indented)]))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _cases_failed, (self.failures, self.done, self.result, bool(self.brief))
+        return _cases_failed, (self.failures, self.done, self.result, bool(self.brief), self.by_case)
 
 
-def _cases_failed(failures: Sequence[str], done: int, result: Any, reported: bool) -> CasesFailed:
-    return CasesFailed(failures, done, result, reported=reported)
+def _cases_failed(failures: Sequence[str], done: int, result: Any, reported: bool, by_case: Mapping[str, str]) -> CasesFailed:
+    return CasesFailed(failures, done, result, reported=reported, by_case=by_case)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
@@ -62,12 +62,12 @@ class CaseList:
 
     def predict(
         self, cases: Sequence[Case], *, resume: bool, prefetch: bool, report: Callable[[CaseResult], None]
-    ) -> tuple[dict[str, CaseResult], list[Exception]]:
-        """The finished cases by name, and what went wrong with the others; arguments as in `Predictor.predict_cases`."""
+    ) -> tuple[dict[str, CaseResult], dict[str, Exception]]:
+        """The finished cases, and what went wrong with the others, by name; arguments as in `Predictor.predict_cases`."""
         records = Records(self.folder)
         key = files.sha256_json(self.predictor.settings)
         results: dict[str, CaseResult] = {}
-        errors: list[Exception] = []
+        errors: dict[str, Exception] = {}
         if resume:
             results = self._finished(cases, records, key)
             logger.info("%d of %d cases are predicted already", len(results), len(cases))
@@ -86,7 +86,7 @@ class CaseList:
                     hashes = {file.name: files.sha256_file(file) for file in output_files(path, self.save_probabilities)}
                     records.add(Record(case.name, key, hash_inputs(case), hashes, taken.notes, review, self.predictor.shift.key))
                 except (AutosegError, OSError, MemoryError) as error:
-                    errors.append(error)
+                    errors[case.name] = error
                     if following is not None:  # else the list of all that failed, which comes next, tells it
                         logger.error("%s", error)
                     if path.exists():
@@ -171,16 +171,17 @@ class CaseList:
         write_mask(path, mask, geometry)
 
 
-def raise_failures(errors: Sequence[Exception], failures: Sequence[str], *, done: int, cases: int, raise_single: bool) -> None:
+def raise_failures(errors: Mapping[str, Exception], failures: Sequence[str], *, done: int, cases: int, raise_single: bool) -> None:
     """Raises what went wrong with a list, where something did.
 
     Args:
-        errors: of cases that were tried.
+        errors: of cases that were tried, by name.
         failures: messages about cases that could not even be listed.
         done, cases: how many are finished, how many were to be tried.
         raise_single: raise the own error of a case that was the only one, rather than CasesFailed.
     """
     if raise_single and cases + len(failures) == 1 and (errors or failures):
-        raise errors[0] if errors else DatasetError(failures[0])
+        raise next(iter(errors.values())) if errors else DatasetError(failures[0])
     if errors or failures:
-        raise CasesFailed([*failures, *(str(error) for error in errors)], done)
+        by_case = {case: str(error) for case, error in errors.items()}
+        raise CasesFailed([*failures, *by_case.values()], done, by_case=by_case)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from autoseg.dataset.case import Case
 from autoseg.dataset.prediction import Found, find_cases
 from autoseg.dataset.workspace import Workspace
-from autoseg.errors import AutosegError, CasesFailed
+from autoseg.errors import CasesFailed
 
 if TYPE_CHECKING:
     from autoseg.inference.case_list import CaseResult
@@ -65,20 +65,12 @@ class Segmentation:
             DatasetError: a mask would replace an input.
         """
         results: dict[str, CaseResult] = {}
-        failures: dict[str, str] = {}
-        options = {"replace_nonfinite": self.replace_nonfinite, "prefetch": self.prefetch}
+        failures: Mapping[str, str] = {}
+        options = {"resume": self.resume, "replace_nonfinite": self.replace_nonfinite, "prefetch": self.prefetch}
         try:
-            done = predictor.predict_cases(cases, folder, resume=self.resume, raise_single=False, report=_keep(results), **options)
-            results |= {result.case: result for result in done}
-        except CasesFailed:
-            # The error does not say which cases are done: those are skipped now, and those that failed say why.
-            for case in cases:
-                if case.name in results:
-                    continue
-                try:
-                    results[case.name] = predictor.predict_cases([case], folder, resume=True, raise_single=True, **options)[0]
-                except AutosegError as error:
-                    failures[case.name] = str(error)
+            predictor.predict_cases(cases, folder, raise_single=False, report=_keep(results), **options)
+        except CasesFailed as failed:
+            failures = failed.by_case
         about = {"folder": str(predictor.model.folder), "dataset": predictor.model.dataset.to_dict(), **predictor.settings}
         return Segmented(tuple(cases), results, failures, about)
 
@@ -106,6 +98,7 @@ def find_inputs(inputs: Sequence[Path], predictor: Predictor) -> Found:
 def _keep(results: dict[str, CaseResult]) -> Callable[[CaseResult], None]:
     def keep(result: CaseResult) -> None:
         results[result.case] = result
-        logger.info("case %s: segmented in %.1f s", result.case, result.seconds)
+        told = "segmented already" if result.skipped else f"segmented in {result.seconds:.1f} s"
+        logger.info("case %s: %s", result.case, told)
 
     return keep

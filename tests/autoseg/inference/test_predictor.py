@@ -320,7 +320,7 @@ def test_one_bad_case_does_not_stop_the_others(predictor, tmp_path, caplog):
     assert caught.value.exit_status == 3
     assert caught.value.done == 2
     assert "P9_0001" in caught.value.failures[0]
-    assert "P1" in caught.value.failures[1]
+    assert caught.value.by_case == {"P1": caught.value.failures[1]}
     assert sorted(path.name for path in (tmp_path / "out").glob("*.nii.gz")) == ["P0.nii.gz", "P2.nii.gz"]
     assert [record.message for record in caplog.records] == [caught.value.failures[1]], "told at once, since others were to come"
     caplog.clear()

@@ -12,6 +12,7 @@ from segmented import CONFIGURATION, SPACING, head
 
 from autoseg.errors import CasesFailed, ModelError
 from autoseg.images import read_mask, write_image
+from autoseg.inference.case_list import CaseList
 from prognosis.commands import predict as command
 from prognosis.errors import CohortError, PrognosisModelError
 from prognosis.features.case import measure
@@ -115,6 +116,9 @@ def test_a_missing_age_degrades(ready, tmp_path, monkeypatch, document):
 
 def test_one_broken_case_does_not_stop_the_other(ready, tmp_path, monkeypatch, document):
     a_mask(monkeypatch, {"N-0": head(10)[2]})
+    tried: list[str] = []
+    read = CaseList._read
+    monkeypatch.setattr(CaseList, "_read", lambda self, case: (tried.append(case.name), read(self, case))[1])
     folder = ready.dataset.folder / "broken"
     shutil.copytree(ready.dataset.folder / "imagesTs", folder)
     (folder / "N-1_0001.nii.gz").write_bytes(b"no image")
@@ -123,6 +127,7 @@ def test_one_broken_case_does_not_stop_the_other(ready, tmp_path, monkeypatch, d
         call(ready, tmp_path / "out", images="broken")
     assert caught.value.exit_status == 3
     assert len(caught.value.failures) == 2
+    assert sorted(tried) == ["N-0", "N-1"], "a failed case is not tried again to learn what is wrong with it"
     statuses = {p["case"]: p["predicted"]["rfs"]["status"] for p in document(tmp_path / "out")["patients"]}
     assert statuses == {"N-0": "ok", "N-1": "not_predicted", "N-2": "not_predicted"}
 
