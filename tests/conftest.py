@@ -1,11 +1,23 @@
 """What several parts' tests share: the installed commands, and small datasets of real files."""
 
+import logging
 import os
 import subprocess
 from pathlib import Path
 
 import pytest
 from tiny import ONE_THREAD, QUICK, TinyDataset, command_line
+
+
+@pytest.fixture(autouse=True)
+def no_handler_left_behind():
+    """A command that runs in this process logs to the standard error of its test, which is closed when the next test logs."""
+    root = logging.getLogger()
+    before = list(root.handlers)
+    yield
+    for handler in root.handlers[:]:
+        if handler not in before:
+            root.removeHandler(handler)
 
 
 @pytest.fixture(scope="session")
