@@ -154,7 +154,8 @@ def _asked_grids(
         volume = (*full.spacing[: 3 - len(asked)], *asked)
         stored = [volume[transpose.index(axis)] for axis in range(3)]
         median = spacing.median_resampled_shape(fingerprint.shapes_after_crop, fingerprint.spacings, stored)
-        grids[name] = Grid(volume, tuple(median[axis] for axis in transpose), "")
+        # An axis that is coarser than the median case is long has one voxel, as in a low resolution.
+        grids[name] = Grid(volume, tuple(max(median[axis], 1.0) for axis in transpose), "")
     return grids
 
 

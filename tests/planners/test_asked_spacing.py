@@ -81,6 +81,16 @@ def test_a_grid_of_a_configuration_that_only_another_asked_grid_calls_for(make_f
         asked_for(heart, {"configurations.3d_lowres.spacing": [3.0, 2.0, 2.0]})
 
 
+@pytest.mark.parametrize(("name", "spacing"), [("2d", [2.0, 1000.0]), ("3d_fullres", [1000.0, 2.0, 2.0])])
+def test_an_axis_coarser_than_the_median_case_is_long_has_one_voxel(make_fingerprint, name, spacing):
+    heart = make_fingerprint([(2.0, 2.0, 2.0)], [(100, 160, 160)], cases=20)
+    found = asked_for(heart, {f"configurations.{name}.spacing": spacing}).configurations[name]
+    axis = spacing.index(1000.0)
+    assert (found.spacing, found.median_shape[axis], found.patch_size[axis]) == (tuple(spacing), 1.0, 1)
+    with pytest.raises(PlanInvalid, match="1 x 1.*too small for a network"):
+        asked_for(heart, {f"configurations.{name}.spacing": [1000.0] * len(spacing)})
+
+
 def test_the_axes_stay_those_of_the_data(make_fingerprint):
     """Spacings are given in the network's order: another order would give them to other axes."""
     sagittal = make_fingerprint([(0.5, 0.5, 2.0)], [(300, 310, 60)], cases=20)
