@@ -19,6 +19,9 @@ SCHEMA = "autoseg-partial-fingerprint/1"
 COVERED = 0.5
 """A case's values must reach into this share of the window that nearly all labelled voxels of the training cases lie in."""
 
+LONGEST = 1 << 31
+"""Voxels along an axis: what says more is no shape."""
+
 Triple = tuple[float, float, float]
 
 
@@ -48,8 +51,8 @@ class PartialFingerprint:
             )
         if not all(math.isfinite(step) and step > 0 for spacing in self.spacings for step in spacing):
             raise FingerprintInvalid("a spacing must be positive")
-        if not all(size >= 1 for shape in self.shapes_after_crop for size in shape):
-            raise FingerprintInvalid("a shape must be at least 1")
+        if not all(1 <= size <= LONGEST for shape in self.shapes_after_crop for size in shape):
+            raise FingerprintInvalid(f"a shape must be 1 to {LONGEST} voxels along each axis")
 
     def to_json(self) -> str:
         """The document; ends in a newline."""
@@ -77,7 +80,7 @@ class PartialFingerprint:
                 shapes_after_crop=tuple(_three(row, int) for row in document["shapes_after_crop"]),
                 foreground=tuple(None if one is None else statistics_from(one) for one in document["foreground"]),
             )
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise FingerprintInvalid(f"{source}: {error}") from None
 
 

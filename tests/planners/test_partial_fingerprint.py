@@ -115,6 +115,9 @@ def test_the_document_comes_back_and_what_is_none_is_refused():
         "three entries": {"shapes_after_crop": [[1, 1]] * 6},
         "intensities of 1 of 2 channels": {"foreground": [None]},
         "intensities have the keys": {"foreground": [{"mean": 1}, None]},
+        "cannot convert float infinity": {"shapes_after_crop": [[float("inf"), 1, 1]] * 6},
+        "too large to convert": {"spacings": [[10**400, 1, 1]] * 6},
+        "1 to 2147483648 voxels": {"shapes_after_crop": [[10**400, 1, 1]] * 6},
     }
     for message, change in wrong.items():
         with pytest.raises(FingerprintInvalid, match=message):

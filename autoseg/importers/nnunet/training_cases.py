@@ -76,15 +76,15 @@ def _statistics(document: Any) -> IntensityStatistics | None:
     names = ("mean", "median", "std", "minimum", "maximum", "percentile_00_5", "percentile_99_5")
     try:
         values = {name: float(document[STATISTICS.get(name, name)]) for name in names}
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         return None
     return IntensityStatistics(**values) if all(map(math.isfinite, values.values())) else None
 
 
 def _triple(row: Any, section: Section, name: str, kind: type) -> Any:
     try:
-        values = tuple(kind(value) for value in row)
-    except (TypeError, ValueError):
+        values = tuple(kind(float(value)) for value in row)
+    except (TypeError, ValueError, OverflowError):
         values = ()
     if len(values) != 3:
         raise section.wrong(name, "a list of three numbers a case", row)

@@ -81,6 +81,7 @@ def test_plans_alone_tell_of_intensities(model, tmp_path, caplog):
         ({"spacings": SPACINGS[:3]}, "has 3 spacings and 5 shapes"),
         ({"spacings": [[1.0, 2.0]]}, "'spacings' must be a list of three numbers a case"),
         ({"spacings": "none"}, "'spacings' must be a list"),
+        ({"shapes_after_crop": [[10**400, 10, 9]] * 5}, "'shapes_after_crop' must be a list of three numbers a case"),
     ],
 )
 def test_a_file_of_other_cases_is_left_out_and_said(model, tmp_path, changes, message, caplog):
