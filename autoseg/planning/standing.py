@@ -103,10 +103,12 @@ def decide(dataset: Dataset, workspace: Workspace, wish: Wish, *, replan: bool) 
     found = files.sha256_file(workspace.plan)
     record = workspace.record()
     asked = record.get("asked", {})
+    # Earlier releases took no axis order with --like: a plan that has the model's all the same is what is asked for.
+    order = {"transpose": list(standing.transpose)} if "transpose" in (wish.settings or {}) else {}
     before = Wish(
         asked.get("preset", standing.preset),
         asked.get("orientation", standing.orientation),
-        asked.get("settings", {}),
+        order | asked.get("settings", {}),
         asked.get("memory_gb"),
         asked.get("region", WHOLE if standing.region_of_interest is None else REGIONS[1]),
         asked.get("augmentation", "default"),  # what plans knew before there was a choice

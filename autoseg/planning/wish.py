@@ -103,7 +103,9 @@ class Wish:
             then = "another target" if before.target_gb is None else f"{before.target_gb:g} GB"
             found.append(f"--memory {self.memory_gb:g} (it was planned for {then})")
         if self.settings is not None and self.settings != before.settings:
-            found.append(f"--set {_listed(self.settings)} (it was planned with {_listed(before.settings or {})})")
+            option = "--like and --set" if "transpose" in self.settings else "--set"  # no --set may ask for an axis order
+            now, then = _without(self.settings, before.settings or {}), _without(before.settings or {}, self.settings)
+            found.append(f"{option} {_listed(now)} (it was planned with {_listed(then)})")
         return found
 
     @property
@@ -115,5 +117,14 @@ class Wish:
 DEFAULTS = Wish("default", "canonical", {}, augmentation="default")
 
 
+def _without(settings: Mapping[str, Any], others: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in settings.items() if key not in others or others[key] != value}
+
+
 def _listed(settings: Mapping[str, Any]) -> str:
-    return " ".join(f"{key}={value}" for key, value in settings.items()) or "none"
+    return " ".join(f"{key}={_short(value)}" for key, value in settings.items()) or "none"
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

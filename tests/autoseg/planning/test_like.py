@@ -63,6 +63,8 @@ def test_the_weights_mean_the_axes_that_they_meant(model, tmp_path, caplog):
         sagittal.add(name)
     usual = plan(sagittal.folder, preset="laptop", workers=0).plan
     assert (ModelFolder.open(folder).plan.transpose, usual.transpose) == ((0, 1, 2), (2, 0, 1))
+    with pytest.raises(PlanError, match=r"--like and --set transpose=\[0, 1, 2\] .*planned with transpose=\[2, 0, 1\]\).*--replan"):
+        plan(sagittal.folder, like=folder, workers=0)
     made = plan(sagittal.folder, preset="laptop", like=folder, name="like", workers=0)
     found = made.plan.configuration("3d_fullres")
     assert (made.plan.transpose, found.spacing, found.patch_size) == ((0, 1, 2), spec.spacing, spec.patch_size)
@@ -77,6 +79,19 @@ def test_the_weights_mean_the_axes_that_they_meant(model, tmp_path, caplog):
     turned = made.plan.model_copy(update={"transpose": (2, 0, 1)})
     starting_network(open_weights(folder, None, "0"), turned, "3d_fullres")
     assert "trained with axis order (transpose) [0, 1, 2], the plan has [2, 0, 1]" in caplog.text
+
+
+def test_a_plan_like_a_model_by_a_release_that_took_no_axis_order_stays_where_the_order_is_the_same(model, tmp_path):
+    folder, _ = model
+    other = TinyDataset(tmp_path / "Other", cases=5)
+    made = plan(other.folder, preset="laptop", like=folder, workers=0)
+    record = json.loads(made.workspace.planned.read_text())
+    assert record["asked"]["settings"].pop("transpose") == [0, 1, 2]
+    made.workspace.planned.write_text(json.dumps(record))
+    assert plan(other.folder, like=folder, workers=0).kept
+    with pytest.raises(PlanError) as refused:
+        plan(other.folder, like=folder, settings={"training.epochs": 3}, workers=0)
+    assert "--like and --set training.epochs=3 (it was planned with none). Replace it" in str(refused.value), "and nothing that is the same"
 
 
 def test_images_in_another_orientation_than_the_models_are_told(model, tmp_path):
