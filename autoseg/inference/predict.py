@@ -12,7 +12,7 @@ from autoseg import files
 from autoseg.dataset.folds import Folds
 from autoseg.dataset.prediction import find_cases
 from autoseg.dataset.workspace import Workspace
-from autoseg.errors import CasesFailed, DatasetError, ModelError
+from autoseg.errors import CasesFailed, DatasetError, GeometryError, ImageError, ModelError, ShiftError
 from autoseg.inference.case_list import CaseResult
 from autoseg.inference.choice import read_choice
 from autoseg.inference.model_documents import finished_folds
@@ -136,15 +136,15 @@ def predict_folder(
             failures=failures,
             report=report,
         )
-    except CasesFailed as failed:
+    except (CasesFailed, ImageError, GeometryError, ShiftError) as error:  # all but the first: of the only case
         stale = {case.name for case in cases} - {result.case for result in done}
-        if done:
-            failed.result = PredictionResult(Path(output), folder, predictor.folds, tuple(done), (*notes, *predictor.shift.remarks))
+        if done and isinstance(error, CasesFailed):
+            error.result = PredictionResult(Path(output), folder, predictor.folds, tuple(done), (*notes, *predictor.shift.remarks))
         raise
     finally:
-        if done:
-            # Of all that lies there: the folder may have been filled by several runs.
-            write_review(Path(output), Records(output).reviews(), stale)
+        reviews = Records(output).reviews()  # of all that lies there: the folder may have been filled by several runs
+        if done or stale & reviews.keys():
+            write_review(Path(output), reviews, stale)
     return PredictionResult(Path(output), folder, predictor.folds, results, (*notes, *predictor.shift.remarks))
 
 
