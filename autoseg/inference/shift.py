@@ -48,7 +48,10 @@ class _Training:
             return None
         schemes = enumerate(model.configuration.normalisation)
         windows = {channel: (scheme.lower, scheme.upper) for channel, scheme in schemes if isinstance(scheme, CTNormalisation)}
-        return _Training((name,), model.plan, known, windows)
+        training = _Training((name,), model.plan, known, windows)
+        if isinstance(known, PartialFingerprint) and isinstance(training.seen, SeenInPart) and not training.seen.judged:
+            return None
+        return training
 
     def shared(self, other: _Training) -> bool:
         """Whether other networks were trained on just these, and measure a case alike."""
@@ -89,7 +92,7 @@ class _Training:
 class ShiftCheck:
     """What the training cases of all networks that segment together showed: of each model, and of the stages before it.
 
-    A model that tells nothing of them (imported by an early release) has nothing judged by it.
+    A model that tells nothing of them (imported by an early release, or of which nnU-Net left nothing) has nothing judged by it.
 
     Args:
         models: what each is called -> opened.
@@ -141,7 +144,7 @@ class ShiftCheck:
         if self._untold:
             raise ModelError(
                 f"{self._untold[0]}: has no fingerprint.json, so that nothing tells what it was trained on, and --strict cannot be kept. "
-                "Predict without --strict, or import a model of nnU-Net again with this release"
+                "Predict without --strict, or import a model of nnU-Net again, its dataset_fingerprint.json beside plans.json"
             )
         for training in self._trainings:
             if isinstance(training.seen, SeenInPart):

@@ -9,7 +9,7 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from autoseg.dataset.case import Case
-from autoseg.errors import CasesFailed, ModelError, ShiftError
+from autoseg.errors import CasesFailed, ImageError, ModelError, ShiftError
 from autoseg.images import Geometry, Image, write_image
 from autoseg.inference.choice import Members
 from autoseg.inference.model_folder import ModelFolder
@@ -19,6 +19,7 @@ from autoseg.inference.predictor import Predictor
 from autoseg.preprocessing.case_fingerprint import fingerprint_images, measure_images
 from planners.fingerprint import merge, pool, sketch
 from planners.partial_fingerprint import PartialFingerprint
+from planners.plan import ZScoreNormalisation
 
 QUICKLY = {"mirroring": False, "workers": 0, "device": "cpu"}
 SHAPE, SPACING = (20, 30, 40), (6.0, 5.0, 4.0)
@@ -234,6 +235,23 @@ def test_resuming_keeps_reviews_and_strict_judges_anew(model, inputs, tmp_path, 
     assert reasons["A"] == ""
 
 
+@pytest.mark.parametrize("names", ["A", "AC"])
+def test_a_run_in_which_every_case_fails_marks_the_masks_that_stand(model, inputs, tmp_path, names):
+    predict_folder([inputs], tmp_path / "out", model=model, **QUICKLY)
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    for path in (path for name in names for path in inputs.glob(f"{name}_*")):
+        (broken / path.name).write_bytes(b"no image")
+    with pytest.raises(CasesFailed if len(names) > 1 else ImageError):
+        predict_folder([broken], tmp_path / "out", model=model, **QUICKLY)
+    with (tmp_path / "out" / "review.csv").open() as file:
+        marked = {row["case"] for row in csv.DictReader(file) if row["reasons"].startswith("failed in the last run")}
+    assert marked == set(names)
+    with pytest.raises((CasesFailed, ImageError)):
+        predict_folder([broken], tmp_path / "new", model=model, **QUICKLY)
+    assert not (tmp_path / "new" / "review.csv").exists()
+
+
 def test_a_mask_that_stands_is_reviewed_by_what_the_model_tells_now(model, tiny, training, inputs, tmp_path, caplog):
     """Of cases with three times the spacing too, the model's weights are the same: its masks stay, B's PET stays a finding, A's goes."""
     write_case(inputs, "A", images_of(CT, PET, (18.0, 5.0, 4.0)))
@@ -260,9 +278,19 @@ def test_a_mask_that_stands_is_reviewed_by_what_the_model_tells_now(model, tiny,
     assert found[1].review == first.cases[1].review
     assert "spacing" not in (tmp_path / "out" / "review.csv").read_text()
     caplog.clear()
-    third = predict_folder([inputs], tmp_path / "out", model=model, **QUICKLY, resume=True)
+    with caplog.at_level("INFO"):
+        third = predict_folder([inputs], tmp_path / "out", model=model, **QUICKLY, resume=True)
+    assert "3 of 3 cases are predicted already" in caplog.text
     assert [case.review for case in third.cases] == [case.review for case in found]
     assert "reviewed anew" not in caplog.text
+    records = tmp_path / "out" / "predictions.jsonl"
+    older = [json.loads(line) for line in records.read_text().splitlines()]
+    records.write_text("".join(json.dumps({key: value for key, value in one.items() if key != "judged"}) + "\n" for one in older))
+    with caplog.at_level("INFO"):
+        fourth = predict_folder([inputs], tmp_path / "out", model=model, **QUICKLY, resume=True)
+    assert caplog.text.count("reviewed anew") == 3, "records of earlier releases do not say by what was judged"
+    assert all(case.skipped for case in fourth.cases)
+    assert [case.review for case in fourth.cases] == [case.review for case in found]
     caplog.clear()
     new = predict_folder([inputs], tmp_path / "new", model=model, **QUICKLY)
     assert [case.review for case in new.cases] == [case.review for case in found], "as though it were predicted now"
@@ -315,6 +343,20 @@ def test_strict_says_what_is_not_checked(known_in_part, inputs, tmp_path, caplog
         "missing CT or PT, unit of CT. Not judged: intensities, noise, sharpness, place of PET on CT"
     )
     assert sorted(path.name for path in (tmp_path / "out").glob("*.nii.gz")) == ["A.nii.gz", "B.nii.gz"]
+
+
+def test_strict_cannot_be_kept_by_what_tells_nothing(tmp_path, tiny):
+    plan = tiny.plan(spacing=(8.0, 8.0, 8.0))
+    spec = plan.configuration("3d_fullres")
+    schemes = (ZScoreNormalisation(),) * 2
+    plan = plan.model_copy(update={"configurations": {"3d_fullres": spec.model_copy(update={"normalisation": schemes})}})
+    weights = {"0": tiny.network(plan).state_dict()}
+    nothing = PartialFingerprint("by hand", plan.channels)
+    folder = write_model_folder(tmp_path / "none", plan=plan, dataset=tiny.dataset(plan), partial=nothing, weights=weights)
+    predictor = Predictor(folder, device="cpu", mirroring=False)
+    assert predictor.predict(PERTURBED["nothing"][0]).review.findings == ()
+    with pytest.raises(ModelError, match="nothing tells what it was trained on.*dataset_fingerprint.json beside plans.json"):
+        predictor.predict(PERTURBED["nothing"][0], strict=True)
 
 
 def test_planning_names_a_training_case_unlike_the_others(training):
