@@ -125,7 +125,7 @@ def _axes(
             f"transpose {list(asked)} was asked for, but the images are slices along array axis {ruled[0]}, which must come first: no "
             "network for the one order has weights for the other"
         )
-    return asked, f"{list(asked)}, as asked for; planned was {list(ruled)}: {why}"
+    return asked, f"{list(asked)}, as asked for; {'as planned too' if asked == ruled else f'planned was {list(ruled)}'}: {why}"
 
 
 @dataclass(frozen=True)
